@@ -67,7 +67,7 @@ def is_built() -> bool:
 
 
 def stale_lock(op: str = OP) -> Path | None:
-    """The lock file of a build that was killed, or None. Looks twice, a second apart: an owner closes before it removes."""
+    """The lock file of a build that was killed, or None. Looks twice: a live owner closes the file, then removes it."""
     lock = extensions_dir() / op / "lock"
     for wait_s in (1.0, 0.0):
         if not _is_abandoned(lock):
