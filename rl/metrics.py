@@ -1,0 +1,382 @@
+"""Every metric: its name, unit, how ranks are joined, and what a bad value means. One table, and the sums behind it.
+
+A name is `stage/what`. `<term>` and `<dataset>` stand for one word, the `k` of `avg@k` for a number. No other name
+can be logged. docs/metrics.md is `table_markdown()`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from rl.experience import ScoredGroup
+
+Reduction = Literal["mean", "sum", "max", "last"]
+Gather = Callable[[object], list[object]]  # all_gather of one picklable object a rank, in the order of ranks
+Sums = Mapping[str, tuple[float, float]]  # name -> (sum of weight * value, sum of weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table."""
+
+    name: str  # may hold <term>, <dataset> and @k
+    unit: str
+    reduction: Reduction  # over the values of a step and over ranks; "last" is for a value that all ranks share
+    meaning: str
+    bad: str  # which values are a bad sign, and of what
+
+
+METRICS = (
+    Metric(
+        "reward/mean",
+        "reward",
+        "mean",
+        "The weighted sum of all terms, over the completions that every term could score.",
+        "Flat from the start: see group/informative_fraction. Rising while eval accuracy falls: a reward is gamed.",
+    ),
+    Metric(
+        "reward/std",
+        "reward",
+        "mean",
+        "Population standard deviation of the rewards inside a group, averaged over groups.",
+        "Near 0: the completions of a prompt are all equally good, and nothing is learned.",
+    ),
+    Metric(
+        "reward/<term>",
+        "reward",
+        "mean",
+        "One reward term before weighting, over the completions that it could score.",
+        "One term rising while the one you care about does not: its weight is too high.",
+    ),
+    Metric(
+        "reward/failed_fraction",
+        "fraction of completions",
+        "mean",
+        "Completions that some term could not score (error or time-out). They are not trained on.",
+        "Above 0.01: a grader is broken or its deadline too short. The reasons are in rollouts/<step>.jsonl.",
+    ),
+    Metric(
+        "reward/<term>/failed_fraction",
+        "fraction of completions",
+        "mean",
+        "Completions that this term could not score.",
+        "Above 0.01: this grader is the broken one.",
+    ),
+    Metric(
+        "eval/<dataset>/avg@k",
+        "fraction",
+        "last",
+        "Accuracy: the fraction of right completions among k a problem, averaged over problems.",
+        "Falling over several evaluations: over-optimised reward, too high a learning rate, or collapse.",
+    ),
+    Metric(
+        "eval/<dataset>/pass@k",
+        "fraction",
+        "last",
+        "Chance that at least one of k completions is right (unbiased estimate, arXiv:2107.03374).",
+        "Falling while avg@k rises: the policy loses variety. Watch policy/entropy.",
+    ),
+    Metric(
+        "eval/<dataset>/maj@k",
+        "fraction",
+        "last",
+        "Problems whose most common answer among k completions is right.",
+        "Below avg@k: wrong answers agree with each other more than right ones.",
+    ),
+    Metric(
+        "eval/<dataset>/ci_low",
+        "fraction",
+        "last",
+        "Lower end of the 95 % interval of avg@k over problems.",
+        "Intervals of two evaluations overlap: the difference may be chance. Use more problems.",
+    ),
+    Metric(
+        "eval/<dataset>/ci_high",
+        "fraction",
+        "last",
+        "Upper end of the 95 % interval of avg@k over problems.",
+        "As for ci_low.",
+    ),
+    Metric(
+        "eval/<dataset>/completion_tokens",
+        "tokens",
+        "last",
+        "Mean length of a completion in evaluation.",
+        "Near the limit of tokens: answers are cut. Near 0: the policy stopped reasoning.",
+    ),
+    Metric(
+        "eval/<dataset>/truncated_fraction",
+        "fraction of completions",
+        "last",
+        "Completions of the evaluation that were cut at the limit of tokens.",
+        "Above 0.1: accuracy is limited by the length allowed, not by the policy.",
+    ),
+    Metric(
+        "eval/<dataset>/failed_fraction",
+        "fraction of completions",
+        "last",
+        "Completions of the evaluation that could not be graded. They count as not right.",
+        "Above 0: accuracy is too low by at most this much; mend the grader.",
+    ),
+    Metric(
+        "rollout/completion_tokens",
+        "tokens",
+        "mean",
+        "Mean length of a sampled completion, its end-of-sequence token included.",
+        "Rising to sampling.max_tokens: rambling, or reasoning that needs more room. Falling to a few: collapse.",
+    ),
+    Metric(
+        "rollout/truncated_fraction",
+        "fraction of completions",
+        "mean",
+        "Sampled completions that were cut at sampling.max_tokens.",
+        "Above 0.2: raise sampling.max_tokens, or the policy has lost its end-of-sequence token.",
+    ),
+    Metric(
+        "group/informative_fraction",
+        "fraction of groups",
+        "mean",
+        "Groups in which two completions differ in reward. Only these have a gradient.",
+        "Near 0: the problems are all too hard (reward low) or too easy (reward high). Change the data.",
+    ),
+    Metric(
+        "policy/entropy",
+        "nats per token",
+        "mean",
+        "Mean entropy of the policy's next-token distribution over trained tokens.",
+        "Falling to near 0 early: variety is gone; raise algorithm.clip_high or lower the learning rate. "
+        "Rising without end: the policy falls apart.",
+    ),
+    Metric(
+        "policy/kl_ref",
+        "nats per token",
+        "mean",
+        "KL divergence of the policy from the frozen reference. Absent when no term uses the reference.",
+        "A jump: a destructive update. Steady growth is normal.",
+    ),
+    Metric(
+        "policy/clip_high_fraction",
+        "fraction of tokens",
+        "mean",
+        "Trained tokens whose gain was cut: advantage above 0, importance ratio above 1 + clip_high.",
+        "Above 0.2: updates too large, or too many per batch. Exactly 0 is right with one update per batch.",
+    ),
+    Metric(
+        "policy/clip_low_fraction",
+        "fraction of tokens",
+        "mean",
+        "Trained tokens whose gain was cut: advantage below 0, importance ratio below 1 - clip_low.",
+        "As for clip_high_fraction.",
+    ),
+    Metric(
+        "policy/loss",
+        "weighted reward",
+        "sum",
+        "The loss of the whole batch: each rank gives its part, sum(loss_weight * token_loss).",
+        "Not a number. Otherwise tells little: with one update per batch it is near 0 whatever is learned.",
+    ),
+    Metric(
+        "mismatch/kl_rollout",
+        "nats per token",
+        "mean",
+        "KL divergence between the sampler's distribution and the trainer's, on the sampled tokens.",
+        "Above 0.01: the rollout engine has stale weights, or computes otherwise (precision, template).",
+    ),
+    Metric(
+        "optim/grad_norm",
+        "norm",
+        "last",
+        "Norm of the whole gradient, before clipping.",
+        "Spikes of ten times its usual value: instability. 0: no informative group. Not a number: stop.",
+    ),
+    Metric(
+        "optim/lr",
+        "learning rate",
+        "last",
+        "Learning rate used by this step.",
+        "0 after the first step: the schedule has run out.",
+    ),
+    Metric(
+        "update/micro_batches",
+        "count",
+        "max",
+        "Forward and backward passes in this step, on the rank that had most.",
+        "Many, each with few tokens: raise the token budget if memory allows.",
+    ),
+    Metric(
+        "update/padding_fraction",
+        "fraction of tokens",
+        "mean",
+        "Tokens computed in the update that are padding.",
+        "Above 0.3: lengths within a micro-batch vary too much.",
+    ),
+    Metric(
+        "time/rollout_s",
+        "s",
+        "max",
+        "Sampling of completions, on the slowest rank.",
+        "More than 0.8 of the step: use a faster rollout engine or shorter completions.",
+    ),
+    Metric(
+        "time/score_s",
+        "s",
+        "max",
+        "Waiting for rewards after sampling has ended, on the slowest rank.",
+        "Near a deadline: a grader hangs on some answers.",
+    ),
+    Metric(
+        "time/update_s",
+        "s",
+        "max",
+        "Log-probabilities, forward, backward and optimizer, on the slowest rank.",
+        "Growing at equal length: see update/padding_fraction, or memory is short.",
+    ),
+    Metric(
+        "time/sync_s",
+        "s",
+        "max",
+        "Handing the new weights to the rollout engine.",
+        "More than 0.1 of the step: weights travel by a slow way.",
+    ),
+    Metric(
+        "time/step_s",
+        "s",
+        "max",
+        "The whole step, on the slowest rank.",
+        "More than the sum of its parts: time goes to evaluation, checkpoints or waiting.",
+    ),
+    Metric(
+        "throughput/tokens_per_s",
+        "tokens/s",
+        "sum",
+        "Completion tokens sampled and trained on per second of the step, all ranks together.",
+        "Falling at equal length: see time/*.",
+    ),
+)
+
+
+@functools.cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    escaped = re.sub(r"<[a-z]+>", "[^/]+", re.escape(pattern))
+    return re.compile(re.sub(r"@k$", r"@(k|[0-9]+)", escaped))
+
+
+@functools.cache
+def find_metric(name: str) -> Metric:
+    """The row of the table for a name; ValueError with the nearest match for a name that the table lacks."""
+    exact = [metric for metric in METRICS if metric.name == name]
+    fitting = exact or [metric for metric in METRICS if _regex(metric.name).fullmatch(name)]
+    if not fitting:
+        near = difflib.get_close_matches(name, [metric.name for metric in METRICS], n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown metric {name!r}, did you mean {near!r}? Names are in METRICS of rl/metrics.py")
+    return fitting[0]
+
+
+class Tally:
+    """The values of one step on one rank. Add them, then reduce over ranks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}  # name -> (value or weighted sum, sum of weights)
+
+    def add(self, name: str, values: float | Iterable[float], weight: float = 1.0) -> None:
+        """Adds one value or several, each with this weight. "sum" adds weight * value; "max", "last" ignore it.
+
+        No values at all still make the name known: a mean of nothing is NaN. An unknown name is a ValueError.
+        """
+        reduction = find_metric(name).reduction
+        numbers = [float(values)] if isinstance(values, int | float) else [float(value) for value in values]
+        entries = [(number * weight if reduction in ("mean", "sum") else number, weight) for number in numbers]
+        earlier = [self._sums[name]] if name in self._sums else []
+        self._sums[name] = _join(reduction, earlier + entries)
+
+    def add_sums(self, sums: Sums) -> None:
+        """Adds sums made elsewhere, in the update for example: name -> (sum of weight * value, sum of weights)."""
+        for name, entry in sums.items():
+            earlier = [self._sums[name]] if name in self._sums else []
+            self._sums[name] = _join(find_metric(name).reduction, [*earlier, entry])
+
+    def merge(self, other: Tally) -> None:
+        """Adds everything that another tally of this rank holds."""
+        self.add_sums(other._sums)
+
+    def reduce(self, gather: Gather) -> dict[str, float]:
+        """Collective. The values over all ranks, in the table's order; every rank gets the same, in float64."""
+        per_rank = cast(list[dict[str, tuple[float, float]]], gather(dict(self._sums)))
+        order = {metric.name: row for row, metric in enumerate(METRICS)}
+        names = sorted(
+            {name for sums in per_rank for name in sums}, key=lambda name: (order[find_metric(name).name], name)
+        )
+        return {name: _value(name, [sums[name] for sums in per_rank if name in sums]) for name in names}
+
+
+def _join(reduction: Reduction, entries: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Several (sum, weight) of one name as one."""
+    if not entries:
+        return (0.0 if reduction in ("mean", "sum") else math.nan), 0.0
+    values = [value for value, _ in entries]
+    weight = sum(weight for _, weight in entries)
+    if reduction == "max":
+        return (math.nan if any(map(math.isnan, values)) else max(values)), weight
+    return (values[-1] if reduction == "last" else sum(values)), weight
+
+
+def _value(name: str, entries: Sequence[tuple[float, float]]) -> float:
+    reduction = find_metric(name).reduction
+    total, weight = _join(reduction, entries)
+    if reduction != "mean":
+        return float(total)
+    return total / weight if weight else math.nan
+
+
+def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
+    """Reward, rollout and group metrics of one rank's scored groups.
+
+    A completion that some term could not score is left out of reward/mean and reward/std, and out of the mean of
+    the terms that failed; the other terms still count it. Lengths count every completion.
+    """
+    tally = Tally()
+    for scored in groups:
+        known = [reward for reward in scored.rewards if not math.isnan(reward)]
+        tally.add("reward/mean", known)
+        tally.add("reward/std", [statistics.pstdev(known)] if known else [])
+        tally.add("reward/failed_fraction", [math.isnan(reward) for reward in scored.rewards])
+        for term, values in scored.terms.items():
+            _add_term(tally, term, values)
+        tally.add("group/informative_fraction", scored.informative)
+        completions = scored.group.completions
+        tally.add("rollout/completion_tokens", [len(completion.token_ids) for completion in completions])
+        tally.add("rollout/truncated_fraction", [completion.finish_reason == "length" for completion in completions])
+    return tally
+
+
+def _add_term(tally: Tally, term: str, values: Sequence[float]) -> None:
+    name = f"reward/{term}"
+    if find_metric(name).name != "reward/<term>":
+        raise ValueError(f"a reward cannot be called {term!r}, {name} is a metric of its own: rename rewards.{term}")
+    tally.add(name, [value for value in values if not math.isnan(value)])
+    tally.add(f"{name}/failed_fraction", [math.isnan(value) for value in values])
+
+
+def table_markdown() -> str:
+    """docs/metrics.md."""
+    joined = {"mean": "mean", "sum": "sum", "max": "largest", "last": "the same on all ranks"}
+    lines = [
+        "# Metrics",
+        "",
+        "Each step is one object in `metrics.jsonl`, and one point in wandb and TensorBoard, under these names.",
+        "`<term>` is the name of a reward, `<dataset>` the name of an evaluation set, `k` a number of completions.",
+        "A value that could not be computed is `null`. This page is made from `rl/metrics.py`:",
+        "`python -c 'from rl.metrics import table_markdown; print(table_markdown(), end=\"\")' > docs/metrics.md`",
+        "",
+        "| name | unit | over values and ranks | what it is | bad sign |",
+        "|---|---|---|---|---|",
+    ]
+    rows = (f"| `{m.name}` | {m.unit} | {joined[m.reduction]} | {m.meaning} | {m.bad} |" for m in METRICS)
+    return "\n".join([*lines, *rows]) + "\n"
