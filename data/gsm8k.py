@@ -1,0 +1,64 @@
+"""GSM8K: 8.5 thousand grade-school word problems (Cobbe et al., arXiv:2110.14168)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from data.hub import load_split
+from data.problem import Problem, ask
+from data.rows import checked_limit, load_rows, shorten, text_field
+
+KEY = "data.<...>.gsm8k.path"
+HOME = "https://github.com/openai/grade-school-math/tree/master/grade_school_math/data"
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+CALCULATION = re.compile(r"<<[^<>]*>>")  # "48/2 = <<48/2=24>>24": notes for a calculator, not for a reader
+
+
+def gsm8k(split: str = "train", path: str | None = None, limit: int | None = None) -> list[Problem]:
+    """The problems of one split (train: 7,473; test: 1,319), from a local file or from hub openai/gsm8k.
+
+    `path`: a JSONL file in GSM8K's own format, {"question": ..., "answer": "... #### 72"}.
+    The answer is the number after "####" without thousands commas; metadata["solution"] is the worked solution
+    before it, without calculator notes. Ids are "gsm8k/train/00017"; `limit` keeps the first rows.
+    """
+    return [
+        _problem(row, where, f"gsm8k/{split}/{index:05d}")
+        for index, (where, row) in enumerate(_rows(split, path, limit))
+    ]
+
+
+def _rows(split: str, path: str | None, limit: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if path is not None:
+        yield from load_rows(path, KEY, limit)
+        return
+    checked_limit(limit, KEY)
+    rows = load_split("openai/gsm8k", "main", split, f"download {split}.jsonl from {HOME} and give {KEY}={split}.jsonl")
+    for index, row in enumerate(islice(rows, limit)):
+        yield f"openai/gsm8k {split} row {index}", row
+
+
+def _problem(row: Mapping[str, Any], where: str, id: str) -> Problem:
+    solution, number = split_answer(text_field(row, "answer", where), where)
+    return Problem(
+        id=id,
+        messages=ask(text_field(row, "question", where)),
+        answer=number,
+        source="gsm8k",
+        metadata={"solution": solution},
+    )
+
+
+def split_answer(text: str, where: str) -> tuple[str, str]:
+    """The worked solution, and the number after "####".
+
+    >>> split_answer("She sold 4/2 = <<4/2=2>>2 clips.\\n#### 1,002", "line 1")
+    ('She sold 4/2 = 2 clips.', '1002')
+    """
+    solution, marker, final = text.rpartition("####")
+    number = final.strip().replace(",", "")
+    if not marker or not NUMBER.fullmatch(number):
+        raise ValueError(f"{where}: 'answer' must end with '#### ' and a number, found {shorten(text[-40:])}")
+    return CALCULATION.sub("", solution).strip(), number

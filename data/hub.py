@@ -1,0 +1,60 @@
+"""Any data set of the Hugging Face hub, by the names of its columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from data.problem import Problem
+from data.rows import checked_limit, problem_from_row
+
+KEY = "data.<...>.hub.name"
+
+
+def hub(
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    question: str = "question",
+    answer: str = "answer",
+    messages: str | None = None,
+    limit: int | None = None,
+) -> list[Problem]:
+    """The problems of one split: `hub("openai/gsm8k", config="main", split="test")`.
+
+    `question`, `answer` and `messages` name columns, as in data/jsonl.py; every other column goes to metadata.
+    Ids are "<name>/<split>/00017". `name` may also be a local directory that holds parquet, CSV or JSON files.
+    """
+    checked_limit(limit, KEY)
+    rows = load_split(name, config, split, f"download it once on a machine with network, or give {KEY}=DIRECTORY")
+    return [
+        problem_from_row(
+            row,
+            f"{name} {split} row {index}",
+            id=f"{name}/{split}/{index:05d}",
+            source=name,
+            question=question,
+            answer=answer,
+            messages=messages,
+        )
+        for index, row in enumerate(rows[:limit])
+    ]
+
+
+def load_split(name: str, config: str | None, split: str, instead: str) -> list[Mapping[str, Any]]:
+    """The rows of one split, from the local cache if it is there. `instead`: what to do where there is no network."""
+    from datasets import load_dataset  # takes a second to import, and most runs read local files
+
+    try:
+        return list(load_dataset(name, config, split=split))
+    except (OSError, ValueError) as error:
+        what = f"{name} (config {config or 'default'}, split {split})"
+        raise ValueError(f"cannot load {what} from the hub or from the cache {cache()}: {error}; {instead}") from error
+
+
+def cache() -> str:
+    """Where the datasets library keeps what it downloaded."""
+    from datasets.config import HF_DATASETS_CACHE
+
+    return os.fspath(HF_DATASETS_CACHE)
