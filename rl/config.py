@@ -1,0 +1,299 @@
+"""Typed settings of a run, one dataclass per section of a recipe, and the checks between sections.
+
+A section that names its code by `_target_` (algorithm, rollout, each data set and reward) is a plain mapping here;
+rl/binding.py holds it against the signature of that code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rl.binding import check_choice, check_options, nearest
+from rl.experience import SamplingParams
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+ENGINES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    dir: str | None = None  # null: outputs/<recipe>
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    """Low-rank adapters through peft (arXiv:2106.09685); rank 0 trains the whole model."""
+
+    rank: int = 0
+    alpha: int = 32  # the adapters' output is scaled by alpha / rank
+    targets: str = "all-linear"  # a module name, or peft's word for every linear layer but the head
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    path: str | None = None  # a Hugging Face directory or hub name; null: built by `build`
+    build: dict[str, Any] = field(default_factory=dict)  # _target_ writes a model into a directory
+    dtype: str = "float32"
+    attention: str | None = None  # transformers' attn_implementation; null: its default
+    gradient_checkpointing: bool = False
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+    def __post_init__(self) -> None:
+        check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        if (self.path is None) == (not self.build):
+            raise ValueError("model needs exactly one of model.path (a directory or a hub name) and model.build")
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    name: str = "ddp"
+
+    def __post_init__(self) -> None:
+        check_choice("engine.name", self.name, ENGINES)
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW, and its learning rate as a pure function of the step."""
+
+    lr: float = 1e-6
+    schedule: str = "constant"  # after the warm-up: constant, or linear or cosine down to 0 at the last step
+    warmup_steps: int = 10  # the rate rises linearly from lr / warmup_steps
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("optimizer.schedule", self.schedule, ("constant", "linear", "cosine"))
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"optimizer.lr must be above 0, got {self.lr}")
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"optimizer.max_grad_norm must be above 0, got {self.max_grad_norm}")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Learning rate of the update number `step` (from 0) of `steps`."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        done = max(0.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
+        decay = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
+        return self.lr * warm * decay[self.schedule]
+
+
+@dataclass(kw_only=True)
+class BatchConfig:
+    prompts: int = 32  # a step, all ranks together; each gives sampling.completions completions
+    tokens_per_micro_batch: int = 8192  # padded tokens of one forward pass, prompts included
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "tokens_per_micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"batch.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    template: str = "chat"
+    system: str | None = None
+    prefill: str = ""  # text with which the template opens the answer, "<think>" for example
+    max_prompt_tokens: int = 1024  # longer prompts are counted and left out at the start
+    train: dict[str, Any] = field(default_factory=dict)  # name -> {_target_: a function to list[Problem], options}
+
+
+@dataclass(kw_only=True)
+class ScoringConfig:
+    workers: int = 2  # processes a rank
+    deadline_s: float = 5.0  # for one completion under one reward
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    every: int = 0  # steps between evaluations; 0: only before the first and after the last
+    data: dict[str, Any] = field(default_factory=dict)  # as data.train, held out
+    limit: int | None = None  # problems of each data set
+    correct: str | None = None  # the reward that says right or wrong; null: the first of `rewards`
+    sampling: dict[str, Any] = field(default_factory=dict)  # over SamplingParams; its own, not the training's
+
+    def __post_init__(self) -> None:
+        check_options(SamplingParams, self.sampling, "eval.sampling")
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    every: int = 0  # steps; 0: only when the run ends or is stopped
+    keep: int = 2  # the newest; older ones are deleted
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+
+
+@dataclass(kw_only=True)
+class TrackingConfig:
+    wandb: bool = False  # offline unless logged in
+    project: str = "reasoning-rl"
+    tensorboard: bool = True
+    sample_every: int = 10  # steps between completions shown in the console; 0: never
+
+
+@dataclass(kw_only=True)
+class ColdStartConfig:
+    """Supervised steps on worked examples before the RL; 0 steps: none. Its result is cached."""
+
+    steps: int = 0
+    examples: int = 64  # a step
+    data: dict[str, Any] = field(default_factory=dict)  # _target_: a function to list[(Problem, answer text)]
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """One run of launch/train.py."""
+
+    seed: int = 0
+    steps: int = 100
+    resume: str = "never"  # never: refuse a directory with a run in it; auto: go on from its newest checkpoint
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    algorithm: dict[str, Any] = field(default_factory=dict)
+    rollout: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    rewards: dict[str, Any] = field(default_factory=dict)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        check_choice("resume", self.resume, ("never", "auto"))
+        check_options(SamplingParams, self.sampling, "sampling")
+        for name in ("seed", "steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.params.temperature == 0 and self.params.completions > 1:
+            raise ValueError("sampling.temperature=0 makes all completions of a group equal; use 1.0 to train")
+        if self.eval.correct is not None:
+            check_choice("eval.correct", self.eval.correct, self.rewards)
+
+    @property
+    def params(self) -> SamplingParams:
+        return SamplingParams(**self.sampling)
+
+    @property
+    def eval_params(self) -> SamplingParams:
+        return SamplingParams(**self.eval.sampling)
+
+
+def batch_arithmetic(config: TrainConfig, world_size: int) -> str:
+    """What a step consists of, in words; ValueError where the ranks cannot share it."""
+    prompts, group = config.batch.prompts, config.params.completions
+    if prompts % world_size:
+        best = max(1, math.floor(prompts / world_size + 0.5)) * world_size
+        raise ValueError(
+            f"batch.prompts={prompts} cannot be shared equally by {world_size} ranks; "
+            f"the nearest value that can is batch.prompts={best} "
+            f"({best} prompts x {group} completions = {best * group} completions a step, "
+            f"{best * group // world_size} a rank)"
+        )
+    rank_completions = prompts * group // world_size
+    longest = config.data.max_prompt_tokens + config.params.max_tokens
+    passes = math.ceil(rank_completions / max(1, config.batch.tokens_per_micro_batch // longest))
+    return (
+        f"{prompts} prompts x {group} completions = {prompts * group} completions a step, {rank_completions} a rank, "
+        f"at most {passes} micro-batches of {config.batch.tokens_per_micro_batch:,} tokens"
+    )
+
+
+# ---------------------------------------------------------------------- from recipes and overrides to a TrainConfig
+
+
+def register() -> None:
+    """Makes `recipe=NAME` reach recipes/NAME.yaml, and the schema check every key of it."""
+    store = ConfigStore.instance()
+    quiet = [{"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"}]
+    hydra = {"run": {"dir": "."}, "sweep": {"dir": ".", "subdir": "."}, "output_subdir": None, "job": {"chdir": False}}
+    node = {"defaults": ["schema", {"recipe": "???"}, "_self_", *quiet], "hydra": hydra}
+    store.store(name="schema", node=TrainConfig)
+    store.store(name="train", node=node)
+    for file in sorted(RECIPES.glob("*.yaml")):
+        store.store(group="recipe", name=file.stem, node=yaml.safe_load(file.read_text()), package="_global_")
+
+
+def compose_recipe(overrides: Sequence[str]) -> DictConfig:
+    """The recipe with its overrides. ValueError with the nearest match for a recipe or key that does not exist."""
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(RECIPES), version_base="1.3"):
+        try:
+            return compose("train", overrides=list(overrides))
+        except MissingConfigException as error:
+            raise ValueError(_explain_missing(error)) from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(_explain_override(error, overrides)) from error
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
+    options = error.options or [file.stem for file in sorted((RECIPES / group).glob("*.yaml"))]
+    return f"there is no {group or 'recipe'} {wanted!r}.{nearest(wanted, options)} There are: {', '.join(options)}"
+
+
+def _explain_override(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's own words, led by the key that is unknown and the nearest one that is not."""
+    words = str(error).split("\nSet the environment variable")[0].strip()
+    cause = f": {error.__cause__}".split("\n")[0] if error.__cause__ is not None else ""
+    recipe = [override for override in overrides if override.startswith("recipe=")]
+    if not recipe:
+        names = ", ".join(file.stem for file in sorted(RECIPES.glob("*.yaml")))
+        return f"name a recipe: recipe=<name>. There are: {names}"
+    known = set(flat_keys(compose("train", overrides=recipe)))
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key and key[0].isalpha() and key not in known and "/" not in key and key != "recipe":
+            return f"there is no key {key} in this recipe.{nearest(key, known)} (A new key is added by +{override})"
+    return words.splitlines()[0] + cause
+
+
+def flat_keys(config: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a config, sections included."""
+    keys = []
+    for name in config if isinstance(config, DictConfig) else ():
+        keys.append(f"{prefix}{name}")
+        if not OmegaConf.is_missing(config, name):
+            keys += flat_keys(config[name], f"{prefix}{name}.")
+    return keys
+
+
+def typed(config: DictConfig) -> TrainConfig:
+    """The same settings as dataclasses, each checked by its own section."""
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, TrainConfig)
+    return settings
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which two resolved configs differ -> (old, new)."""
+    found = {}
+    for name in sorted(set(old) | set(new)):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found.update(differences(before, after, f"{prefix}{name}."))
+        elif before != after:
+            found[f"{prefix}{name}"] = (before, after)
+    return found

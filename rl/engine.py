@@ -1,0 +1,322 @@
+"""PolicyEngine: the policy's weights, their gradients and their optimizer, on accelerate and DeepSpeed.
+
+Every method is collective: all ranks call it, in the same order, with equally many micro-batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
+from torch import Tensor, nn
+
+from rl import distributed
+from rl.algorithms import Algorithm, LossInputs
+from rl.batch import MicroBatch, padding_fraction
+from rl.config import OptimizerConfig
+from rl.kl import k3
+from rl.losses import clipped_high, clipped_low, importance_ratio
+from rl.metrics import Tally
+from rl.policy import Policy, unwrapped
+
+ZERO_STAGE = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
+
+
+class PolicyEngine:
+    """Trains a policy. The model comes in the dtype it trains in: float32 for ddp, else the recipe's."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        engine: str,
+        optimizer: OptimizerConfig,
+        steps: int,
+        temperature: float = 1.0,
+        reference: nn.Module | None = None,
+        autocast: bool = False,
+    ) -> None:
+        """Collective. `steps` is the length of the whole run, for the schedule; reference is the frozen model that
+        an algorithm's KL compares with, None for a LoRA model (its own base is the reference) or without a KL."""
+        self.name, self.settings, self.steps, self.step = engine, optimizer, steps, 0
+        self.autocast = autocast
+        self.model = model
+        self.accelerator = _accelerator(engine, model, optimizer)
+        self.device = self.accelerator.device
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        adamw = torch.optim.AdamW(
+            trained, lr=optimizer.lr, betas=tuple(optimizer.betas), eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+        )  # fmt: skip
+        policy = Policy(model, temperature).train()
+        self.policy, self.optimizer = self.accelerator.prepare(policy, adamw)
+        self.reference = None if reference is None else self._frozen(Policy(reference, temperature).eval())
+
+    @property
+    def uses_deepspeed(self) -> bool:
+        return ZERO_STAGE[self.name] > 0
+
+    def _frozen(self, reference: Policy) -> nn.Module:
+        reference.requires_grad_(False)
+        if ZERO_STAGE[self.name] < 3:
+            return reference.to(self.device)
+        import deepspeed
+
+        frozen, *_ = deepspeed.initialize(model=reference, config=_deepspeed_config("zero3", self.settings, reference))
+        return frozen
+
+    # ------------------------------------------------------------------ log-probabilities and the update
+
+    @torch.no_grad()
+    def logprobs(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
+        """Under the current weights; per micro-batch [T] float32, nats, 0 outside the loss mask."""
+        return [self._scores(self.policy, batch.to(self.device)).logprobs for batch in micro_batches]
+
+    @torch.no_grad()
+    def reference_logprobs(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
+        """Under the frozen reference, or under the base model with the LoRA adapters switched off."""
+        if self.reference is not None:
+            return [self._scores(self.reference, batch.to(self.device)).logprobs for batch in micro_batches]
+        if not hasattr(self.model, "disable_adapter"):
+            raise ValueError("the algorithm uses a reference model (algorithm.beta > 0), but none was loaded")
+        with self.model.disable_adapter():
+            return self.logprobs(micro_batches)
+
+    def update(self, micro_batches: Sequence[MicroBatch], algorithm: Algorithm) -> Tally:
+        """One optimizer step on the whole batch. Gives this rank's share of the metrics.
+
+        With one update per batch the log-probabilities before it are those of the pass itself, so there is no
+        separate pass for old_logprobs.
+        """
+        references: Sequence[Tensor | None] = [None] * len(micro_batches)
+        if algorithm.uses_reference:
+            references = self.reference_logprobs(micro_batches)
+        tally = Tally()
+        self._set_lr(self.settings.lr_at(self.step, self.steps))
+        total_loss = 0.0
+        for i, batch in enumerate(micro_batches):
+            is_last = i == len(micro_batches) - 1
+            with self._accumulating(is_last):
+                loss = self._loss(batch.to(self.device), algorithm, references[i], tally)
+                self._backward(loss, is_last)
+            total_loss += loss.item()
+        _refuse_non_finite(total_loss, "loss", self.step)
+        grad_norm = self._optimizer_step()
+        self.step += 1
+        tally.add("policy/loss", total_loss)
+        tally.add("optim/grad_norm", grad_norm)
+        tally.add("optim/lr", self.settings.lr_at(self.step - 1, self.steps))
+        tally.add("update/micro_batches", len(micro_batches))
+        tally.add("update/padding_fraction", padding_fraction(micro_batches))
+        return tally
+
+    def _scores(self, policy: nn.Module, batch: MicroBatch) -> Any:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            return policy(batch)
+
+    def _loss(self, batch: MicroBatch, algorithm: Algorithm, reference: Tensor | None, tally: Tally) -> Tensor:
+        scores = self._scores(self.policy, batch)
+        inputs = LossInputs(
+            logprobs=scores.logprobs,
+            old_logprobs=scores.logprobs.detach(),
+            rollout_logprobs=batch.rollout_logprobs,
+            ref_logprobs=reference,
+            advantages=batch.advantages,
+            sequence_ids=batch.sequence_ids,
+            loss_mask=batch.loss_mask,
+        )
+        _add_token_metrics(tally, inputs, scores.entropy, batch.loss_weights > 0, algorithm)
+        return (batch.loss_weights * algorithm.token_loss(inputs)).sum()
+
+    def _accumulating(self, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        if self.uses_deepspeed or is_last:
+            return contextlib.nullcontext()
+        return self.accelerator.no_sync(self.policy)
+
+    def _backward(self, loss: Tensor, is_last: bool) -> None:
+        # Both DDP and DeepSpeed divide gradients by the number of ranks; our weights already sum to 1 over all.
+        loss = loss * distributed.world_size()
+        if self.uses_deepspeed:
+            self.policy.set_gradient_accumulation_boundary(is_last)
+            self.policy.backward(loss)
+            if not is_last:
+                self.policy.step()  # counts the micro-batch; the weights move at the boundary only
+        else:
+            self.accelerator.backward(loss)
+
+    def _optimizer_step(self) -> float:
+        if self.uses_deepspeed:
+            self.policy.step()
+            grad_norm = float(self.policy.get_global_grad_norm())
+        else:
+            grad_norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm))
+            _refuse_non_finite(grad_norm, "gradient norm", self.step)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return grad_norm
+
+    def _set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    # ------------------------------------------------------------------ weights out, state in and out
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full tensors under the names of the plain Hugging Face model, LoRA merged; gathered one at a time."""
+        adapters = _lora_layers(self.model)
+        for name, parameter in self.model.named_parameters():
+            plain = plain_name(name)
+            if plain is None:
+                continue
+            layer = adapters.get(name.removesuffix(".base_layer.weight"))
+            with self._gathered([parameter, *(layer.parameters() if layer is not None else ())]):
+                tensor = parameter.detach()
+                if layer is not None:
+                    tensor = tensor + layer.get_delta_weight("default").detach().to(tensor.dtype)
+                yield plain, tensor
+
+    def _gathered(self, parameters: Sequence[nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
+        if ZERO_STAGE[self.name] < 3:
+            return contextlib.nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(parameters)
+
+    def save_model(self, directory: Path, tokenizer: Any) -> None:
+        """Collective: a plain Hugging Face directory, written by rank 0."""
+        is_writer = distributed.rank() == 0
+        state = {}
+        for name, tensor in self.weights():
+            if is_writer:
+                state[name] = tensor.to("cpu", copy=True)
+        if is_writer:
+            base = unwrapped(self.model)
+            base.save_pretrained(directory, state_dict=state)
+            tokenizer.save_pretrained(directory)
+        distributed.barrier()
+
+    def save(self, directory: Path) -> None:
+        """Collective: what a bit-identical resume needs, at the same number of ranks."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.uses_deepspeed:
+            self.policy.save_checkpoint(str(directory), tag="state", client_state={"step": self.step})
+        elif distributed.rank() == 0:
+            trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+            state = {"step": self.step, "weights": trained, "optimizer": self.optimizer.state_dict()}
+            torch.save(state, directory / "state.pt")
+        distributed.barrier()
+
+    def load(self, directory: Path) -> None:
+        """Collective: the state that save() wrote."""
+        if self.uses_deepspeed:
+            path, client = self.policy.load_checkpoint(str(directory), tag="state")
+            if path is None:
+                raise ValueError(f"{directory} has no DeepSpeed state: it was saved by another engine than {self.name}")
+            self.step = client["step"]
+            return
+        file = directory / "state.pt"
+        if not file.is_file():
+            raise ValueError(f"{directory} has no state.pt: it was saved by another engine than {self.name}")
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(state["weights"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def plain_name(name: str) -> str | None:
+    """A parameter's name in the plain model; None for the LoRA adapters' own parameters."""
+    if ".lora_" in name:
+        return None
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def _lora_layers(model: nn.Module) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+
+
+def _add_token_metrics(
+    tally: Tally, inputs: LossInputs, entropy: Tensor, trained: Tensor, algorithm: Algorithm
+) -> None:
+    """Means over the trained tokens; nats per token, or fractions."""
+    count = int(trained.sum())
+    if count == 0:
+        return
+    logprobs = inputs.logprobs.detach()
+    ratio = importance_ratio(logprobs, inputs.old_logprobs)
+    values = {
+        "policy/entropy": entropy,
+        "policy/clip_low_fraction": clipped_low(ratio, inputs.advantages, algorithm.clip_low).double(),
+        "policy/clip_high_fraction": clipped_high(ratio, inputs.advantages, algorithm.clip_high).double(),
+        "mismatch/kl_rollout": k3(inputs.rollout_logprobs, inputs.old_logprobs),
+    }
+    if inputs.ref_logprobs is not None:
+        values["policy/kl_ref"] = k3(logprobs, inputs.ref_logprobs)
+    for name, value in values.items():
+        tally.add(name, float(value[trained].double().mean()), weight=count)
+
+
+def _refuse_non_finite(value: float, what: str, step: int) -> None:
+    """Collective: stops every rank, before the weights move, where any rank's value is infinite or not a number."""
+    error = None
+    if not math.isfinite(value):
+        error = FloatingPointError(
+            f"the {what} of update {step} is {value}; the weights were not changed. Lower optimizer.lr, or set "
+            f"model.dtype=float32 to see whether precision is the cause"
+        )
+    distributed.raise_together(error)
+
+
+def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> Accelerator:
+    distributed.describe_single_process()
+    # accelerate keeps one state per process; a cold start and the run after it are two engines.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    on_cpu = distributed.local_device().type == "cpu"
+    plugin = None
+    if ZERO_STAGE[engine] > 0:
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+        plugin = DeepSpeedPlugin(hf_ds_config=_deepspeed_config(engine, optimizer, model))
+    else:
+        os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+    threads = torch.get_num_threads()
+    backend = InitProcessGroupKwargs(backend="gloo") if on_cpu and _needs_group(engine) else None
+    accelerator = Accelerator(
+        cpu=on_cpu and plugin is None,
+        deepspeed_plugin=plugin,
+        kwargs_handlers=[backend] if backend else None,
+    )
+    torch.set_num_threads(threads)  # accelerate lowers it on CPU ranks; torchrun and OMP_NUM_THREADS have the say
+    if accelerator.num_processes != distributed.world_size():
+        raise RuntimeError(
+            f"accelerate sees {accelerator.num_processes} processes where torchrun started {distributed.world_size()}"
+        )
+    return accelerator
+
+
+def _needs_group(engine: str) -> bool:
+    return distributed.world_size() > 1 or ZERO_STAGE[engine] > 0
+
+
+def _deepspeed_config(engine: str, optimizer: OptimizerConfig, model: nn.Module) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": ZERO_STAGE[engine], "overlap_comm": torch.cuda.is_available()}
+    if engine == "zero3_offload":
+        zero |= {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # an unused formality: batch.tokens_per_micro_batch decides
+        "gradient_accumulation_steps": 1,  # set_gradient_accumulation_boundary says when to step
+        "gradient_clipping": optimizer.max_grad_norm,
+        "zero_optimization": zero,
+        "bf16": {"enabled": next(model.parameters()).dtype == torch.bfloat16},
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+    }

@@ -1,0 +1,166 @@
+"""The policy as a function: log-probabilities of the tokens of a micro-batch.
+
+    T  tokens of one packed micro-batch        N  its trajectories, L tokens the longest
+    M  tokens with a loss                      H  hidden size        V  vocabulary
+
+[T, V] never exists: logits are made for the M tokens only, a chunk at a time, and made again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from rl.batch import MicroBatch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LOGITS_PER_CHUNK = 1 << 24  # 64 MB of float32 logits at a time
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Of each token under the current policy, [T] float32, nats; 0 outside the loss mask."""
+
+    logprobs: Tensor
+    entropy: Tensor  # of the distribution the token was drawn from; carries no gradient
+
+
+def check_model_path(path: str) -> None:
+    """Refuses a model.path that is neither a Hugging Face directory nor a plausible hub name, before anything loads."""
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        if not (directory / "config.json").is_file():
+            raise ValueError(f"model.path={path} is a directory without a config.json: not a Hugging Face model")
+    elif directory.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+        raise ValueError(f"model.path={path} does not exist, and is not of the form owner/name of a hub model")
+    else:
+        _check_hub(path)
+
+
+def _check_hub(path: str) -> None:
+    try:
+        AutoConfig.from_pretrained(path)
+    except OSError as error:
+        raise ValueError(
+            f"model.path={path}: config.json is neither in the local cache nor could the hub be reached. "
+            f"Download the model where there is a network (`hf download {path} --local-dir DIR`) and set "
+            f"model.path=DIR. The hub's own words: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def load_model(path: str, dtype: str, attention: str | None = None) -> PreTrainedModel:
+    """A causal LM with its weights in dtype. The path is a directory or a hub name, already checked."""
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    model = AutoModelForCausalLM.from_pretrained(local_or_hub(path), dtype=DTYPES[dtype], **options)
+    disable_dropout(model)
+    return model
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Dropout would make the update's log-probabilities differ from the sampler's, and a resume from the run."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+
+
+def local_or_hub(path: str) -> str:
+    """The directory with ~ expanded where there is one, else the hub name as it is."""
+    directory = Path(path).expanduser()
+    return str(directory) if directory.is_dir() else path
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model. It needs an end-of-sequence token; else no completion would ever stop."""
+    tokenizer = AutoTokenizer.from_pretrained(local_or_hub(path))
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"model.path={path}: the tokenizer has no end-of-sequence token")
+    return tokenizer
+
+
+class Policy(nn.Module):
+    """A causal LM whose forward gives token scores: what DeepSpeed and DDP wrap."""
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature if temperature > 0 else 1.0  # greedy sampling reports the model's own logprobs
+
+    def forward(self, batch: MicroBatch) -> TokenScores:
+        return token_logprobs(self.model, batch, self.temperature)
+
+
+def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0) -> TokenScores:
+    """Log-probability and entropy of each token with a loss; `logprobs[t]` is that of `token_ids[t]`.
+
+        logprobs_t = log softmax(logits_(t-1) / temperature)[token_t]
+
+    The shift by one is here and nowhere else: the hidden state before a token is the one that predicts it.
+    """
+    hidden = hidden_states(model, batch)
+    chosen = batch.loss_mask.nonzero().squeeze(-1)
+    head = output_head(model)
+    logprobs, entropies = [], []
+    chunk_tokens = max(1, LOGITS_PER_CHUNK // vocabulary_size(model))
+    for index in chosen.split(chunk_tokens):
+        scores = checkpoint(
+            chunk_scores, head, hidden[index - 1], batch.token_ids[index], temperature, use_reentrant=False
+        )
+        logprobs.append(scores[0])
+        entropies.append(scores[1])
+    empty = torch.zeros(len(batch.token_ids), device=hidden.device)
+    return TokenScores(empty.index_put((chosen,), torch.cat(logprobs)), empty.index_put((chosen,), torch.cat(entropies)))
+
+
+def chunk_scores(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """hidden [m, H], targets [m] -> log-probabilities [m] and entropies [m], float32, nats."""
+    logits = head(hidden).float() / temperature
+    normalizer = logits.logsumexp(dim=-1)
+    logprobs = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normalizer
+    with torch.no_grad():
+        entropy = normalizer - (torch.softmax(logits, dim=-1) * logits).sum(dim=-1)
+    return logprobs, entropy
+
+
+def hidden_states(model: nn.Module, batch: MicroBatch) -> Tensor:
+    """[T, H]. Rows are padded on the right, where causal attention never looks, so no mask is needed."""
+    lengths = batch.cu_seqlens.diff()
+    rows = torch.zeros((len(lengths), int(lengths.max())), dtype=torch.int64, device=batch.token_ids.device)
+    place = (batch.sequence_ids, batch.positions)
+    decoder = unwrapped(model).get_decoder()
+    return decoder(rows.index_put(place, batch.token_ids), use_cache=False).last_hidden_state[place]
+
+
+def unwrapped(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[return-value,operator]
+
+
+def output_head(model: nn.Module) -> nn.Module:
+    """Hidden states to logits, with the soft cap of the Gemma family where the model has one."""
+    base = unwrapped(model)
+    head = base.get_output_embeddings()
+    cap = getattr(base.config, "final_logit_softcapping", None)
+    return head if cap is None else SoftCapped(head, cap)
+
+
+class SoftCapped(nn.Module):
+    """logits = cap * tanh(logits / cap); Gemma 2, arXiv:2408.00118, section 2."""
+
+    def __init__(self, head: nn.Module, cap: float) -> None:
+        super().__init__()
+        self.head, self.cap = head, cap
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return torch.tanh(self.head(hidden) / self.cap) * self.cap
+
+
+def vocabulary_size(model: nn.Module) -> int:
+    return unwrapped(model).get_output_embeddings().out_features  # type: ignore[return-value]

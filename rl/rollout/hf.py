@@ -1,0 +1,161 @@
+"""Rollouts with transformers' own modules and cache: the reference that other engines are compared with.
+
+    n  distinct prompts of a chunk, padded on the left to P tokens
+    B  rows still sampling, at most n x G
+
+Each distinct prompt is computed once and its cache repeated for the group; finished rows leave the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from rl.experience import Completion, FinishReason, Group, Prompt, SamplingParams
+from rl.policy import load_model
+from rl.rollout.sampling import draw, row_uniforms
+
+
+@dataclass(slots=True)
+class _Row:
+    """A completion in the making."""
+
+    uniforms: np.ndarray  # [max_tokens]
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class HFRollout:
+    """A copy of the policy, sampled by transformers' forward with our own loop around it."""
+
+    def __init__(
+        self,
+        model_path: str,
+        tokenizer: PreTrainedTokenizerBase,
+        dtype: str,
+        device: torch.device,
+        *,
+        max_rows: int = 256,
+        offload: bool = False,
+    ) -> None:
+        """max_rows bounds the completions sampled at a time; offload keeps the copy on the CPU between rollouts."""
+        if max_rows < 1:
+            raise ValueError(f"rollout.max_rows must be at least 1, got {max_rows}")
+        self.tokenizer, self.device, self.max_rows, self.offload = tokenizer, device, max_rows, offload
+        self.model = load_model(model_path, dtype).eval().requires_grad_(False)
+        if not offload:
+            self.model.to(device)
+        self.policy_step = 0
+        self.end_ids = end_token_ids(self.model, tokenizer)
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        if self.offload:
+            self.model.to(self.device)
+        yield
+        if self.offload:
+            self.model.to("cpu")
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], policy_step: int) -> None:
+        """Refuses an incomplete or foreign set of weights: sampling from stale ones would be silent."""
+        missing = dict(self.model.named_parameters())
+        for name, tensor in weights:
+            if name not in missing:
+                raise ValueError(f"the rollout model has no parameter {name}, or got it twice")
+            missing.pop(name).copy_(tensor)
+        if missing:
+            raise ValueError(f"no new weights came for {len(missing)} parameters, {next(iter(missing))} among them")
+        self.policy_step = policy_step
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]:
+        per_chunk = max(1, self.max_rows // params.completions)
+        groups = []
+        for start in range(0, len(prompts), per_chunk):
+            chunk = prompts[start : start + per_chunk]
+            rows = self._sample(chunk, params, seed)
+            for i, prompt in enumerate(chunk):
+                own = rows[i * params.completions : (i + 1) * params.completions]
+                groups.append(Group(prompt, tuple(self._completion(row) for row in own)))
+        return groups
+
+    def _sample(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[_Row]:
+        size = range(params.completions)
+        rows = [_Row(row_uniforms(seed, prompt.index, i, params.max_tokens)) for prompt in prompts for i in size]
+        cache, mask, logits = self._prefill(prompts)
+        cache.batch_repeat_interleave(params.completions)
+        mask, logits = (tensor.repeat_interleave(params.completions, dim=0) for tensor in (mask, logits))
+        active = list(range(len(rows)))
+        for step in range(params.max_tokens):
+            uniforms = torch.tensor([rows[r].uniforms[step] for r in active], device=self.device)
+            tokens, logprobs = draw(logits, uniforms, params)
+            for r, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
+                self._append(rows[r], token, logprob, params)
+            going = [place for place, r in enumerate(active) if rows[r].finish_reason is None]
+            if not going:
+                break
+            if len(going) < len(active):
+                active = [active[place] for place in going]
+                index = torch.tensor(going, device=self.device)
+                cache.batch_select_indices(index)
+                mask, tokens = mask[index], tokens[index]
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            logits = self._forward(tokens.unsqueeze(-1), mask, cache)
+        return rows
+
+    def _prefill(self, prompts: Sequence[Prompt]) -> tuple[DynamicCache, Tensor, Tensor]:
+        """-> the cache of n prompts, their mask [n, P] and the logits of the first token [n, V]."""
+        longest = max(len(prompt.token_ids) for prompt in prompts)
+        ids = torch.zeros((len(prompts), longest), dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for i, prompt in enumerate(prompts):
+            ids[i, longest - len(prompt.token_ids) :] = torch.tensor(prompt.token_ids)
+            mask[i, longest - len(prompt.token_ids) :] = 1
+        cache = DynamicCache(config=self.model.config)
+        mask = mask.to(self.device)
+        return cache, mask, self._forward(ids.to(self.device), mask, cache)
+
+    def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        """Logits after the last token of each row, [B, V]."""
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        output = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+        )
+        return output.logits[:, -1]
+
+    def _append(self, row: _Row, token: int, logprob: float, params: SamplingParams) -> None:
+        row.token_ids.append(token)
+        row.logprobs.append(logprob)
+        if token in self.end_ids or self._at_stop_text(row, params.stop):
+            row.finish_reason = "stop"
+        elif len(row.token_ids) == params.max_tokens:
+            row.finish_reason = "length"
+
+    def _at_stop_text(self, row: _Row, stop: Sequence[str]) -> bool:
+        if not stop:
+            return False
+        # A stop text of k characters may straddle at most k tokens before the last, each at least a byte long.
+        tail = self.tokenizer.decode(row.token_ids[-(4 * max(map(len, stop)) + 1) :])
+        return any(text in tail for text in stop)
+
+    def _completion(self, row: _Row) -> Completion:
+        assert row.finish_reason is not None
+        ended = row.token_ids[-1] in self.end_ids
+        text = self.tokenizer.decode(row.token_ids[:-1] if ended else row.token_ids)
+        return Completion(text, row.token_ids, row.logprobs, row.finish_reason, self.policy_step)
+
+
+def end_token_ids(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a completion: the tokenizer's, and those of the model's generation config."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (tokenizer.eos_token_id, *ids) if token is not None)

@@ -1,0 +1,59 @@
+"""Drawing one token a row, reproducibly: row r draws with its own numbers, whoever its neighbours are.
+
+    B  rows        V  vocabulary
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl.experience import SamplingParams
+
+
+def row_uniforms(seed: int, prompt_index: int, completion_index: int, count: int) -> np.ndarray:
+    """[count] numbers in [0, 1), a pure function of the three integers; one is used for each sampled token."""
+    key = np.random.SeedSequence((seed, prompt_index, completion_index))
+    return np.random.Generator(np.random.Philox(key)).random(count)
+
+
+def draw(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """logits [B, V], uniforms [B] -> tokens [B] and their log-probabilities [B], float32, nats.
+
+    The log-probability is that of the tempered distribution before top-k, top-p and min-p cut it, which is what the
+    update compares with. Inverse CDF: the token is the first whose cumulated probability exceeds the uniform.
+    """
+    if params.temperature == 0:
+        return greedy(logits)
+    logprobs = torch.log_softmax(logits.float() / params.temperature, dim=-1)
+    kept = truncate(logprobs.exp(), params)
+    cumulated = kept.cumsum(dim=-1)
+    # The largest float32 below 1 keeps the threshold below the total, so no token of probability 0 is drawn.
+    threshold = uniforms.float().clamp(max=1 - 2**-24).unsqueeze(-1) * cumulated[:, -1:]
+    tokens = torch.searchsorted(cumulated, threshold, right=True).clamp(max=logits.shape[-1] - 1)
+    return tokens.squeeze(-1), logprobs.gather(-1, tokens).squeeze(-1)
+
+
+def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token [B] and its log-probability [B] at temperature 1."""
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    best = logprobs.max(dim=-1)
+    return best.indices, best.values
+
+
+def truncate(probabilities: Tensor, params: SamplingParams) -> Tensor:
+    """Sets to 0 what top-k, top-p (arXiv:1904.09751) and min-p (arXiv:2407.01082) exclude. [B, V] -> [B, V]."""
+    if params.min_p > 0:
+        floor = params.min_p * probabilities.max(dim=-1, keepdim=True).values
+        probabilities = probabilities.where(probabilities >= floor, 0.0)
+    if params.top_k > 0:
+        smallest = probabilities.topk(min(params.top_k, probabilities.shape[-1])).values[:, -1:]
+        probabilities = probabilities.where(probabilities >= smallest, 0.0)
+    if params.top_p < 1:
+        ordered, index = probabilities.sort(dim=-1, descending=True)
+        # The first token whose predecessors already hold top_p of the mass is the first to go.
+        before = ordered.cumsum(dim=-1) - ordered
+        ordered = ordered.where(before < params.top_p * ordered.sum(dim=-1, keepdim=True), 0.0)
+        probabilities = torch.zeros_like(probabilities).scatter(-1, index, ordered)
+    return probabilities
