@@ -32,14 +32,16 @@ NETWORK_PATIENCE_S = 600.0  # the owner of a lock on a network file system may b
 
 
 def extensions_dir() -> Path:
-    """Where torch keeps compiled extensions: $TORCH_EXTENSIONS_DIR, or ~/.cache/torch_extensions/py311_cpu."""
+    """Where compiled extensions are kept: $TORCH_EXTENSIONS_DIR, or a folder of this virtual environment.
+
+    torch's own default, ~/.cache/torch_extensions/py311_cpu, is shared by all environments of a user, whatever their
+    torch: two of them used in turn compile again each time.
+    """
     if chosen := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return Path(chosen)
-    torch = _torch_version()
-    accelerator = f"rocm{torch['hip']}" if torch["hip"] else f"cu{torch['cuda']}" if torch["cuda"] else "cpu"
-    python = f"py{sys.version_info.major}{sys.version_info.minor}{sys.abiflags}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.path.realpath(cache / "torch_extensions")) / f"{python}_{accelerator.replace('.', '')}"
+    if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
+        return Path(sys.prefix) / "torch_extensions"
+    return Path.home() / ".cache" / "torch_extensions" / f"py{sys.version_info.major}{sys.version_info.minor}_cpu"
 
 
 def is_needed() -> bool:
@@ -59,7 +61,7 @@ def is_built() -> bool:
     library, recipe = extensions_dir() / OP / f"{OP}.so", extensions_dir() / OP / "build.ninja"
     if not (library.exists() and recipe.exists()):
         return False
-    # torch's directory name holds the Python version but not torch's own, and another environment may have built there.
+    # A chosen directory may be shared with another environment, and this one's torch may have been upgraded since.
     roots = [_package_dir("torch"), _package_dir("deepspeed")]
     installed = max((root / "__init__.py").stat().st_mtime for root in roots)
     text = recipe.read_text()
@@ -79,12 +81,14 @@ def stale_lock(op: str = OP) -> Path | None:
 def ensure_built() -> None:
     """Build the extension if ranks here need it; remove what a killed build left. Any number of ranks may call this.
 
-    Also puts this environment's scripts directory, where ninja is, on PATH: torch asks ninja even when all is built.
+    Sets TORCH_EXTENSIONS_DIR, where torch will look, and puts this environment's scripts, ninja among them, on PATH:
+    torch asks ninja even when all is built. Processes started from here inherit both.
     Raises RuntimeError if there is no compiler, or with the compiler's output.
     """
     if not is_needed():
         return
     _add_scripts_to_path()
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(extensions_dir())
     directory = extensions_dir() / OP
     directory.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(directory / "ensure_built"):
