@@ -42,14 +42,15 @@ def draw_curves(metrics_path: str | Path, png_path: str | Path) -> None:
 def _draw(rows: Rows, png_path: Path, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no window, no state shared with the user's pyplot
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     panels = _panels(rows)
     if not panels:
         return
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.1 * lines + 0.5), dpi=110, layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06, hspace=0.08)
+    spaced = ConstrainedLayoutEngine(wspace=0.06, hspace=0.08)
+    figure = Figure(figsize=(4.6 * columns, 3.1 * lines + 0.5), dpi=110, layout=spaced)
     FigureCanvasAgg(figure)
     last = rows[-1]["step"]
     figure.suptitle(f"{title}   (to step {last})" if title else f"to step {last}", fontsize=12, color=INK)

@@ -151,7 +151,7 @@ def evaluate(
         raise ValueError(f"pass@{pass_k} needs {pass_k} completions of a problem, eval samples {params.completions}")
     scored = list(score(rollout.generate(prompts, params, seed))) if prompts else []
     results = [_result(group, correct, extract) for group in scored]
-    local = (results, scored[:keep_groups])
+    local = (results, sorted(scored, key=lambda group: _key(group.group.prompt))[:keep_groups])
     ranks = cast(list[tuple[list[ProblemResult], list[ScoredGroup]]], gather(local) if gather else [local])
     merged = {result.key: result for rank_results, _ in ranks for result in rank_results}
     groups = {_key(group.group.prompt): group for _, rank_groups in ranks for group in rank_groups}
@@ -194,7 +194,7 @@ def _grades(scored: ScoredGroup, correct: str) -> list[float]:
 
 def _summary(results: Sequence[ProblemResult], k: int, pass_k: int, groups: tuple[ScoredGroup, ...]) -> Evaluation:
     if not results:
-        raise ValueError("an evaluation needs at least one problem, got none; see data.eval")
+        raise ValueError("an evaluation needs at least one problem, got none; see eval.data")
     num_completions = sum(len(result.correct) for result in results)
     accuracies = [avg_at_k(result.correct) for result in results]
     votes = [result.majority for result in results if result.majority is not None]

@@ -188,7 +188,12 @@ class Wandb:
         import wandb  # half a second, and only for those who use it
 
         self._directory.mkdir(parents=True, exist_ok=True)
-        settings = wandb.Settings(silent=True, console="off", init_timeout=self._close_timeout_s, disable_git=True)
+        settings = wandb.Settings(
+            silent=True,
+            console="off",  # the live bar and wandb's capture of stdout do not go together
+            init_timeout=self._close_timeout_s / 2,  # half: time to go offline instead before `close` gives up
+            disable_git=True,
+        )
         return wandb.init(
             dir=str(self._directory),
             project=self._project,
