@@ -1,0 +1,123 @@
+"""The countdown game: reach the target with the given numbers, each used once.
+
+The grammar, read by a parser of its own and never by eval; division is exact:
+
+    sum      = product (("+" | "-") product)*
+    product  = factor (("*" | "/") factor)*
+    factor   = number | "(" sum ")"
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+
+from data.problem import Problem
+from rl.experience import Completion
+
+MAX_EXPRESSION_CHARS = 200
+MAX_DEPTH = 50  # of parentheses
+TOKEN = re.compile(r"\s*([0-9]+|[-+*/()])")
+
+
+def countdown(problem: Problem, completion: Completion) -> float:
+    """1.0 if the expression in the last <answer> block equals the target and uses each number exactly once.
+
+    `problem.metadata["nums"]` holds the numbers and `problem.answer` the target. Only + - * / and parentheses: no
+    sign before a number, no power, no //, no decimals, no number glued from two. "= target" may follow the expression.
+    Raises ValueError if the problem itself has no numbers or no target.
+    """
+    nums, target = _numbers(problem), _target(problem)
+    expression = _last_answer(completion.text)
+    if expression is None:
+        return 0.0
+    left, equals, right = expression.partition("=")
+    if equals and right.strip() != str(target):
+        return 0.0
+    tokens = _tokens(left)
+    if tokens is None or Counter(token for token in tokens if token.isdigit()) != Counter(nums):
+        return 0.0
+    return float(_value(tokens) == target)
+
+
+def _numbers(problem: Problem) -> list[str]:
+    """The numbers of the problem as they are to be written, "03" is not 3."""
+    nums = problem.metadata.get("nums")
+    if not isinstance(nums, Sequence) or not nums or any(not isinstance(num, int) or num < 0 for num in nums):
+        raise ValueError(
+            f"problem {problem.id}: countdown needs metadata['nums'], a list of non-negative integers, got {nums!r}"
+        )
+    return [str(num) for num in nums]
+
+
+def _target(problem: Problem) -> Fraction:
+    try:
+        return Fraction(problem.answer.strip())
+    except ValueError:
+        raise ValueError(f"problem {problem.id}: countdown needs a number as answer, got {problem.answer!r}") from None
+
+
+def _last_answer(text: str) -> str | None:
+    """The content of the last <answer>...</answer>; None if there is none or it is too long to be an expression."""
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    if start < 0:
+        return None
+    content = text[start + len("<answer>") : end].strip()
+    return content if len(content) <= MAX_EXPRESSION_CHARS else None
+
+
+def _tokens(text: str) -> list[str] | None:
+    """The numbers, operators and parentheses of the text; None if it has anything else."""
+    tokens, position = [], 0
+    text = text.rstrip()
+    while position < len(text):
+        match = TOKEN.match(text, position)
+        if match is None:
+            return None
+        tokens.append(match.group(1))
+        position = match.end()
+    return tokens
+
+
+def _value(tokens: list[str]) -> Fraction | None:
+    """The value of the whole token list; None if it is not an expression of the grammar or divides by zero."""
+    try:
+        value, rest = _sum(tokens, 0, 0)
+    except (SyntaxError, ZeroDivisionError):
+        return None
+    return value if rest == len(tokens) else None
+
+
+def _sum(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
+    """The sum that begins at token `at`: its value, and where the tokens after it begin."""
+    value, at = _product(tokens, at, depth)
+    while at < len(tokens) and tokens[at] in "+-":
+        right, after = _product(tokens, at + 1, depth)
+        value = value + right if tokens[at] == "+" else value - right
+        at = after
+    return value, at
+
+
+def _product(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
+    value, at = _factor(tokens, at, depth)
+    while at < len(tokens) and tokens[at] in "*/":
+        right, after = _factor(tokens, at + 1, depth)
+        value = value * right if tokens[at] == "*" else value / right
+        at = after
+    return value, at
+
+
+def _factor(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
+    if at >= len(tokens) or depth > MAX_DEPTH:
+        raise SyntaxError("the expression ends too early or is nested too deeply")
+    if tokens[at].isdigit():
+        return Fraction(int(tokens[at])), at + 1
+    if tokens[at] != "(":
+        raise SyntaxError(f"expected a number or a parenthesis, got {tokens[at]}")
+    value, at = _sum(tokens, at + 1, depth + 1)
+    if at >= len(tokens) or tokens[at] != ")":
+        raise SyntaxError("a parenthesis is not closed")
+    return value, at + 1

@@ -1,0 +1,493 @@
+"""Scoring in worker processes: what a reward can do, nothing of it stops the others."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.problem import Problem, ask
+from rl import scoring
+from rl.experience import Group
+from rl.scoring import RewardBroken, Scorer, reward_terms
+
+ROOT = Path(__file__).parents[1]
+ACCURACY = {"_target_": "rewards.math_answer.math_answer"}
+
+# Rewards of a user. The completion's text says what to do.
+USER_FILE = """
+import ctypes, os, sys, time
+import numpy
+
+def length(problem, completion):
+    return len(completion.token_ids)
+
+def scaled(problem, completion, *, factor, offset=0.0):
+    return factor * len(completion.text) + offset
+
+def prefix_length(completion, prompt, problem):
+    return len(prompt.prefix)
+
+def told(problem, completion):
+    text = completion.text
+    if text == "raise":
+        return {}["missing"]
+    if text == "loop":
+        while True:
+            pass
+    if text == "power":
+        return 3 ** 10 ** 9
+    if text == "sleep":
+        time.sleep(60)
+    if text == "exit":
+        os._exit(3)
+    if text == "sys.exit":
+        sys.exit("bye")
+    if text == "segfault":
+        ctypes.string_at(0)
+    if text == "print":
+        print("hello from the reward", flush=True)
+        os.write(1, b"raw bytes")
+    if text == "input":
+        return input()
+    return {
+        "nan": float("nan"), "inf": float("inf"), "none": None, "text": "1.0", "list": [1.0], "huge": 10 ** 400,
+        "true": True, "int": 2, "float32": numpy.float32(0.5), "bool_": numpy.bool_(True), "array0": numpy.array(3.0),
+    }.get(text, 1.0)
+
+def lazy(problem, completion):
+    import slow_module
+    return slow_module.VALUE
+
+def where(problem, completion):
+    raise RuntimeError(f"{os.getpid()} {'torch' in sys.modules} {'math_verify' in sys.modules}")
+
+def no_torch(problem, completion):
+    return 'torch' not in sys.modules and '__main__' in sys.modules
+
+def columns(prompts, completions, **columns):
+    import json
+    raise ValueError(json.dumps([prompts, completions, columns], sort_keys=True))
+
+def trl_told(completions, answer):
+    assert answer == ["4"] * len(completions)
+    while "loop" in completions:
+        pass
+    if "raise" in completions:
+        raise KeyError("all of them")
+    if "short" in completions:
+        return [1.0]
+    return [{"none": None, "nan": float("nan"), "text": "1"}.get(text, len(text) / 10) for text in completions]
+
+def slow_group(completions, **kwargs):
+    time.sleep(0.15 * len(completions))
+    return [1.0] * len(completions)
+
+def wants_tests(completions, unit_tests):
+    return [1.0] * len(completions)
+
+async def later(problem, completion):
+    return 1.0
+
+def neither(text, answer):
+    return 1.0
+
+def half_trl(prompts, completion):
+    return 1.0
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def user_file(tmp_path):
+    path = tmp_path / "my_rewards.py"
+    path.write_text(USER_FILE)
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(0.3)\nimport slow_part\nVALUE = 7")
+    (tmp_path / "slow_part.py").write_text("import time; time.sleep(0.3)")
+    return path
+
+
+@pytest.fixture
+def group_of(make_prompt, make_completion):
+    def make(*texts, **prompt):
+        return Group(make_prompt(**prompt), tuple(make_completion(text) for text in texts))
+
+    return make
+
+
+def terms_of(path, *functions, **options):
+    return reward_terms({function: {"fn": f"{path}:{function}", **options} for function in functions})
+
+
+# Values
+
+
+def test_the_reward_is_the_weighted_sum_of_the_terms(user_file, group_of):
+    terms = reward_terms(
+        {
+            "right": ACCURACY,
+            "long": {"fn": f"{user_file}:length", "weight": -0.1},
+            "scaled": {"fn": f"{user_file}:scaled", "factor": 2, "weight": 0.5},
+        }
+    )
+    groups = [group_of(r"\boxed{4}", r"\boxed{5}"), group_of("four")]
+    with Scorer(terms) as scorer:
+        first, second = scorer.score(groups)
+    assert first.terms == {"right": (1.0, 0.0), "long": (9.0, 9.0), "scaled": (18.0, 18.0)}
+    assert first.rewards == pytest.approx((1 - 0.9 + 9, 0 - 0.9 + 9))
+    assert second.rewards == pytest.approx((0 - 0.4 + 4,))
+    assert first.group is groups[0]
+    assert first.failures == second.failures == ()
+
+
+def test_every_completion_keeps_its_place_however_many_workers_there_are(user_file, group_of):
+    groups = [group_of(*("x" * (10 * row + column + 1) for column in range(row + 1))) for row in range(7)]
+    with Scorer(terms_of(user_file, "length", "prefix_length"), workers=3) as scorer:
+        scored = scorer.score(groups)
+    for row, group in enumerate(scored):
+        assert group.terms["length"] == tuple(min(10 * row + column + 1, 64) for column in range(row + 1))
+
+
+def test_numbers_of_any_kind_are_values(user_file, group_of):
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        (scored,) = scorer.score([group_of("true", "int", "float32", "bool_", "array0")])
+    assert scored.terms["told"] == (1.0, 2.0, 0.5, 1.0, 3.0)
+    assert all(type(value) is float for value in scored.rewards)
+
+
+def test_a_reward_that_names_prompt_gets_it(user_file, group_of):
+    with Scorer(terms_of(user_file, "prefix_length")) as scorer:
+        (scored,) = scorer.score([group_of("a", prefix="<think>")])
+    assert scored.rewards == (7.0,)
+
+
+def test_no_groups_no_scores(user_file):
+    with Scorer(terms_of(user_file, "length")) as scorer:
+        assert scorer.score([]) == []
+
+
+# Failures
+
+
+def test_what_gives_no_number_is_nan_and_says_why(user_file, group_of):
+    texts = ("raise", "fine", "nan", "inf", "none", "text", "list", "huge", "sys.exit", "input")
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        (scored,) = scorer.score([group_of(*texts)])
+    assert scored.rewards[1] == 1.0
+    assert [math.isnan(value) for value in scored.terms["told"]] == [text != "fine" for text in texts]
+    assert [math.isnan(value) for value in scored.rewards] == [text != "fine" for text in texts]
+    assert [failure.index for failure in scored.failures] == [0, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert {failure.kind for failure in scored.failures} == {"error"}
+    line = USER_FILE.splitlines().index('        return {}["missing"]') + 1
+    assert scored.failures[0].message == f"KeyError: 'missing' ({user_file}:{line})"
+    for failure, found in zip(scored.failures[1:], ("nan", "inf", "NoneType", "str '1.0'", "list"), strict=False):
+        assert found in failure.message
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "found"),
+    [
+        ("loop", "timeout", "0.3 s"),
+        ("power", "timeout", "0.3 s"),
+        ("sleep", "timeout", "0.3 s"),
+        ("exit", "error", "exit code 3"),
+        ("segfault", "error", "SIGSEGV"),
+    ],
+)
+def test_only_the_completion_that_takes_the_worker_down_is_lost(text, kind, found, user_file, group_of):
+    with Scorer(terms_of(user_file, "told", "length"), deadline_s=0.3) as scorer:
+        scored = scorer.score([group_of("a", text, "b", text), group_of("c")])
+        assert [failure.kind for failure in scored[0].failures] == [kind, kind]
+        assert found in scored[0].failures[0].message
+        assert [(failure.term, failure.index) for failure in scored[0].failures] == [("told", 1), ("told", 3)]
+        assert scored[0].terms["length"] == (1.0, len(text), 1.0, len(text))
+        assert scored[0].scored == (True, False, True, False)
+        assert scored[1].rewards == (2.0,)
+        assert scorer.score([group_of("again")])[0].rewards == (6.0,)
+
+
+def test_the_deadline_is_for_each_call_not_for_all(user_file, group_of):
+    with Scorer(terms_of(user_file, "slow_group", "length"), deadline_s=0.5) as scorer:
+        (scored,) = scorer.score([group_of(*"abcdef")])  # 0.9 s in one call for six completions
+    assert scored.rewards == (2.0,) * 6
+
+
+def test_a_first_import_inside_a_reward_does_not_count(user_file, group_of):
+    with Scorer(terms_of(user_file, "lazy"), deadline_s=0.45) as scorer:  # the import takes 0.3 + 0.3 s
+        (scored,) = scorer.score([group_of("a", "b")])
+    assert scored.rewards == (7.0, 7.0)
+
+
+def test_math_that_hangs_sympy_is_a_timeout(group_of):
+    with Scorer(reward_terms({"right": ACCURACY}), deadline_s=1.0) as scorer:
+        (scored,) = scorer.score([group_of(r"\boxed{3^{10^{9}}}", r"\boxed{4}", r"\boxed{\sqrt{16}}")])
+    assert scored.rewards[1:] == (1.0, 1.0)
+    assert [(failure.index, failure.kind) for failure in scored.failures] == [(0, "timeout")]
+
+
+def test_what_a_reward_prints_goes_to_stderr(user_file, group_of, capfd):
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        assert scorer.score([group_of("print", "print")])[0].rewards == (1.0, 1.0)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("hello from the reward") == 2
+
+
+def test_a_worker_that_died_in_between_is_replaced(user_file, group_of):
+    with Scorer(terms_of(user_file, "length")) as scorer:
+        scorer.score([group_of("a")])
+        os.kill(scorer._workers[0].process.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        assert scorer.score([group_of("a")])[0].failures == ()
+
+
+def test_the_breaker_stops_a_run_whose_reward_only_fails(user_file, group_of):
+    with Scorer(terms_of(user_file, "told", "length")) as scorer:
+        scorer.score([group_of(*["raise"] * 8)])
+        with pytest.raises(RewardBroken, match=r"told failed on each of the last 16 .*KeyError: 'missing'"):
+            scorer.score([group_of(*["raise"] * 8)])
+
+
+def test_the_breaker_waits_for_two_calls_and_sixteen_completions_without_a_value(user_file, group_of):
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        scorer.score([group_of(*["raise"] * 20)])
+        scorer.score([group_of(*["raise"] * 20, "fine")])
+        scorer.score([group_of(*["raise"] * 7)])
+        scorer.score([group_of(*["raise"] * 8)])
+        with pytest.raises(RewardBroken, match="last 16"):
+            scorer.score([group_of("raise")])
+
+
+# Processes
+
+
+def test_workers_have_no_torch(user_file, group_of):
+    with Scorer(terms_of(user_file, "no_torch")) as scorer:
+        assert scorer.score([group_of("a")])[0].rewards == (1.0,)
+
+
+def test_close_leaves_no_process(user_file):
+    scorer = Scorer(terms_of(user_file, "length"), workers=2)
+    pids = [worker.process.pid for worker in scorer._workers]
+    scorer.close()
+    scorer.close()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_run_with_time_outs_leaves_no_zombie(user_file, group_of):
+    with Scorer(terms_of(user_file, "told"), deadline_s=0.2) as scorer:
+        scorer.score([group_of("loop", "exit", "a")])
+        me = f"PPid:\t{os.getpid()}"
+        states = [path.read_text() for path in Path("/proc").glob("[0-9]*/status") if _readable(path)]
+    assert not [status for status in states if me in status and "State:\tZ" in status]
+
+
+def _readable(path):
+    try:
+        path.read_text()
+    except OSError:
+        return False
+    return True
+
+
+SCRIPT = """
+import sys, time
+print("the main script runs", flush=True)
+sys.path.insert(0, {root!r})
+from data.problem import Problem, ask
+from rl.experience import Completion, Group, Prompt
+from rl.scoring import Scorer, reward_terms
+prompt = Prompt(Problem("a/1", ask("q"), "4", "a"), 0, "q", (1,))
+completion = Completion({text!r}, [1], [-1.0], "stop", 0)
+scorer = Scorer(reward_terms({{"told": {{"fn": {path!r} + ":told"}}}}), deadline_s=60)
+print(scorer._workers[0].process.pid, flush=True)
+print(scorer.score([Group(prompt, (completion,))])[0].rewards, flush=True)
+"""
+
+
+def test_the_main_script_is_not_run_again_and_need_not_close_the_scorer(user_file, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), text="fine", path=str(user_file)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30, check=True)
+    first, pid, rewards = done.stdout.splitlines()
+    assert (first, rewards) == ("the main script runs", "(1.0,)")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a busy child with its parent")
+def test_workers_die_with_the_trainer_even_in_the_middle_of_a_loop(user_file, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), text="loop", path=str(user_file)))
+    trainer = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    trainer.stdout.readline()
+    worker = Path(f"/proc/{trainer.stdout.readline().strip()}")
+    time.sleep(0.5)
+    assert worker.exists()
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+    give_up_at = time.monotonic() + 5
+    while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+    assert time.monotonic() < give_up_at
+
+
+# TRL's form
+
+
+def test_trl_rewards_get_lists_of_text_or_messages_and_every_column(user_file, make_prompt, make_completion):
+    problem = Problem("s/1", ask("q"), "4", "s", metadata={"level": 3, "source": "not this"})
+    completions = (make_completion("a"), make_completion("b"))
+    plain = make_prompt(problem=problem, prefix="<think>")
+    chat = make_prompt(problem=problem, prefix="<think>", conversational=True)
+    with Scorer(terms_of(user_file, "columns")) as scorer:
+        scored = scorer.score([Group(plain, completions), Group(chat, completions)])
+    (first, _), (second, _) = (
+        [json.JSONDecoder().raw_decode(failure.message.removeprefix("ValueError: "))[0] for failure in group.failures]
+        for group in scored
+    )
+    assert first[0] == [plain.text] * 2
+    assert first[1] == ["a", "b"]
+    assert first[2] == {
+        "answer": ["4", "4"],
+        "completion_ids": [[97], [98]],
+        "id": ["s/1", "s/1"],
+        "level": [3, 3],
+        "solution": ["4", "4"],
+        "source": ["s", "s"],
+    }
+    assert second[0] == [[{"role": "user", "content": "q"}]] * 2
+    assert second[1] == [[{"role": "assistant", "content": "<think>a"}], [{"role": "assistant", "content": "<think>b"}]]
+
+
+def test_trl_rewards_fail_as_a_whole_or_one_by_one(user_file, group_of):
+    with Scorer(terms_of(user_file, "trl_told", "length"), deadline_s=0.2) as scorer:
+        mixed, raised, short, hung, fine = scorer.score(
+            [group_of(*texts.split()) for texts in ("none nan text a", "raise a", "short a", "loop a", "abc")]
+        )
+    assert [failure.index for failure in mixed.failures] == [1, 2]
+    assert mixed.terms["trl_told"][0] == 0.0  # None: the reward does not apply
+    assert mixed.terms["trl_told"][3] == 0.1
+    assert [failure.kind for failure in raised.failures] == ["error", "error"]
+    assert "a list of 2 numbers" in short.failures[1].message
+    assert [failure.kind for failure in hung.failures] == ["timeout", "timeout"]
+    assert hung.terms["length"] == (4.0, 1.0)
+    assert fine.terms["trl_told"] == (0.3,)
+
+
+def test_trls_own_rewards_run_unmodified(make_prompt, make_completion):
+    from trl.rewards import accuracy_reward, think_format_reward
+
+    prompt = make_prompt(prefix="<think>", conversational=True)
+    texts = (r"2+2</think>\boxed{4}", r"\boxed{4}", r"2+2</think>\boxed{5}", r"<think></think>$\sqrt{16}$")
+    messages = [[{"role": "assistant", "content": "<think>" + text}] for text in texts]
+    own = {
+        "think_format_reward": tuple(think_format_reward(messages)),
+        "accuracy_reward": tuple(accuracy_reward(messages, ["4"] * 4)),
+    }
+    assert len(set(own["accuracy_reward"])) == len(set(own["think_format_reward"])) == 2
+    with Scorer(reward_terms({name: {"_target_": f"trl.rewards.{name}"} for name in own}), deadline_s=20) as scorer:
+        scorer.check(prompt)
+        (scored,) = scorer.score([Group(prompt, tuple(make_completion(text) for text in texts))])
+    assert scored.failures == ()
+    assert scored.terms == own
+
+
+# Checks at the start
+
+
+def test_check_accepts_rewards_that_give_numbers(user_file, make_prompt):
+    with Scorer(terms_of(user_file, "length", "slow_group"), workers=2) as scorer:
+        scorer.check(make_prompt(prefix="<think>"))
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("where", r"(?s)rewards\.where fails .*RuntimeError: .*False False.*Traceback.*my_rewards\.py"),
+        (
+            "wants_tests",
+            r"rewards\.wants_tests fails .*wants the column unit_tests, this data has answer, completion_ids",
+        ),
+    ],
+)
+def test_check_shows_the_traceback_of_a_reward_that_fails(function, found, user_file, make_prompt):
+    with Scorer(terms_of(user_file, function)) as scorer, pytest.raises(ValueError, match=found):
+        scorer.check(make_prompt())
+
+
+def test_check_ends_a_reward_that_hangs(tmp_path, make_prompt, monkeypatch):
+    (tmp_path / "hangs.py").write_text("def hangs(problem, completion):\n    while True: pass")
+    monkeypatch.setattr(scoring, "START_DEADLINE_S", 1.0)
+    terms = terms_of(tmp_path / "hangs.py", "hangs")
+    with Scorer(terms) as scorer, pytest.raises(ValueError, match=r"rewards\.hangs fails .*no value within 1 s"):
+        scorer.check(make_prompt())
+
+
+@pytest.mark.parametrize(
+    ("section", "found"),
+    [
+        ({}, r"rewards\.mine needs _target_.*or fn"),
+        ({"function": "a.b"}, r"rewards\.mine needs _target_"),
+        ({"target": "a.b"}, r"did you mean _target_"),
+        ({**ACCURACY, "fn": "FILE:length"}, r"rewards\.mine has both"),
+        ({"_target_": "math_answer"}, r"rewards\.mine\._target_ must look like"),
+        ({"_target_": "rewards.math_anwser.math_answer"}, r"rewards\.mine: .*did you mean rewards\.math_answer\?"),
+        ({"_target_": "reward.math_answer.math_answer"}, r"rewards\.mine: there is no module reward"),
+        ({"_target_": "rewards.math_answer.math_anwser"}, r"rewards\.mine: .*did you mean math_answer\?"),
+        ({"fn": "length"}, r"rewards\.mine\.fn must look like"),
+        ({"fn": "rewards.math_answer:math_anwser"}, r"rewards\.mine: .*did you mean math_answer\?"),
+        ({"fn": "FILE:lenght"}, r"rewards\.mine\.fn: lenght is not there .*did you mean length\?"),
+        ({"fn": "FILE:NUMBER"}, r"rewards\.mine\.fn: NUMBER is 3, not a function"),
+        ({"fn": "DIR/my_reward.py:length"}, r"rewards\.mine\.fn: there is no file .*did you mean my_rewards\.py\?"),
+        ({"fn": "DIR/broken.py:length"}, r"(?s)rewards\.mine\.fn: importing .*broken\.py failed.*line 2.*nowhere"),
+        ({"fn": "FILE:scaled", "factr": 2}, r"rewards\.mine\.factr is not an option .*did you mean factor\?"),
+        ({"fn": "FILE:scaled"}, r"rewards\.mine\.factor is missing"),
+        ({"fn": "FILE:scaled", "factor": 1, "problem": 2}, r"rewards\.mine\.problem is no option"),
+        ({"fn": "FILE:columns", "completions": 2}, r"rewards\.mine\.completions is no option"),
+        ({"fn": "FILE:length", "wieght": 2}, r"rewards\.mine\.wieght .*did you mean weight\?"),
+        ({"fn": "FILE:length", "weight": "much"}, r"rewards\.mine\.weight must be a finite number, got 'much'"),
+        ({"fn": "FILE:length", "weight": float("nan")}, r"rewards\.mine\.weight"),
+        ({"fn": "FILE:length", "weight": True}, r"rewards\.mine\.weight"),
+        ({"fn": "FILE:neither"}, r"rewards\.mine.*takes \(text, answer\); accepted are .*problem, completion.*TRL"),
+        ({"fn": "FILE:half_trl"}, r"rewards\.mine.*accepted are"),
+        ({"fn": "FILE:later"}, r"rewards\.mine.*async.*accepted are"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_told_by_its_key(section, found, user_file):
+    (user_file.parent / "broken.py").write_text("import os\nimport nowhere\n")
+    section = {
+        key: value.replace("FILE", str(user_file)).replace("DIR", str(user_file.parent)) if key == "fn" else value
+        for key, value in section.items()
+    }
+    with pytest.raises(ValueError, match=found):
+        reward_terms({"mine": section})
+
+
+def test_a_recipe_without_rewards_is_refused():
+    with pytest.raises(ValueError, match="rewards is empty"):
+        reward_terms({})
+
+
+def test_a_relative_file_is_found_from_where_the_run_was_started(user_file, monkeypatch, group_of):
+    monkeypatch.chdir(user_file.parent)
+    terms = reward_terms({"mine": {"fn": "my_rewards.py:length", "weight": 2}})
+    assert terms[0].target == f"{user_file}:length"
+    monkeypatch.chdir("/")
+    with Scorer(terms) as scorer:
+        assert scorer.score([group_of("abc")])[0].rewards == (6.0,)
+
+
+@pytest.mark.parametrize("settings", [{"workers": 0}, {"deadline_s": 0}, {"deadline_s": math.inf}])
+def test_settings_that_cannot_work_are_refused(settings, user_file):
+    with pytest.raises(ValueError, match=f"scoring.{min(settings)}"):
+        Scorer(terms_of(user_file, "length"), **settings)
