@@ -65,10 +65,11 @@ def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of the problems in one epoch: [size], every index once.
 
     Seed and epoch enter as two words of a SeedSequence: with seed + epoch, epoch 1 of seed 0 would be epoch 0 of
-    seed 1. Philox and PCG64 are fixed algorithms; numpy promises the same stream on every machine for them.
+    seed 1. The problems are sorted by raw draws, because numpy keeps the raw stream of PCG64 for ever but may change
+    `Generator.permutation` (NEP 19), and then a resumed run would repeat problems.
     """
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
-    return generator.permutation(size)
+    draws = np.random.PCG64(np.random.SeedSequence((seed, epoch))).random_raw(size)
+    return np.argsort(draws, kind="stable")
 
 
 def shard(prompts: Sequence[Prompt], rank: int, world_size: int) -> list[Prompt]:

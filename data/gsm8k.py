@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from data.hub import load_split
@@ -34,10 +33,9 @@ def _rows(split: str, path: str | None, limit: int | None) -> Iterator[tuple[str
     if path is not None:
         yield from load_rows(path, KEY, limit)
         return
-    checked_limit(limit, KEY)
-    rows = load_split("openai/gsm8k", "main", split, f"download {split}.jsonl from {HOME} and give {KEY}={split}.jsonl")
-    for index, row in enumerate(islice(rows, limit)):
-        yield f"openai/gsm8k {split} row {index}", row
+    instead = f"download {split}.jsonl from {HOME} and give {KEY}={split}.jsonl"
+    rows = load_split("openai/gsm8k", "main", split, checked_limit(limit, KEY), instead)
+    yield from ((f"openai/gsm8k {split} row {index}", row) for index, row in enumerate(rows))
 
 
 def _problem(row: Mapping[str, Any], where: str, id: str) -> Problem:

@@ -26,8 +26,7 @@ def hub(
     `question`, `answer` and `messages` name columns, as in data/jsonl.py; every other column goes to metadata.
     Ids are "<name>/<split>/00017". `name` may also be a local directory that holds parquet, CSV or JSON files.
     """
-    checked_limit(limit, KEY)
-    rows = load_split(name, config, split, f"download it once on a machine with network, or give {KEY}=DIRECTORY")
+    instead = f"download it once on a machine with network, or give {KEY}=DIRECTORY"
     return [
         problem_from_row(
             row,
@@ -38,19 +37,26 @@ def hub(
             answer=answer,
             messages=messages,
         )
-        for index, row in enumerate(rows[:limit])
+        for index, row in enumerate(load_split(name, config, split, checked_limit(limit, KEY), instead))
     ]
 
 
-def load_split(name: str, config: str | None, split: str, instead: str) -> list[Mapping[str, Any]]:
-    """The rows of one split, from the local cache if it is there. `instead`: what to do where there is no network."""
-    from datasets import load_dataset  # takes a second to import, and most runs read local files
+def load_split(name: str, config: str | None, split: str, limit: int | None, instead: str) -> list[Mapping[str, Any]]:
+    """The first `limit` rows of one split, from the local cache if it is there.
 
+    `instead`: what to do where the hub is out of reach; the error ends with it.
+    """
+    from datasets import load_dataset  # takes a second to import, and most runs read local files
+    from datasets.exceptions import DatasetsError
+
+    what = f"{name} (config {config or 'default'}, split {split})"
     try:
-        return list(load_dataset(name, config, split=split))
-    except (OSError, ValueError) as error:
-        what = f"{name} (config {config or 'default'}, split {split})"
+        rows = load_dataset(name, config, split=split)
+    except OSError as error:
         raise ValueError(f"cannot load {what} from the hub or from the cache {cache()}: {error}; {instead}") from error
+    except (ValueError, DatasetsError) as error:
+        raise ValueError(f"cannot load {what}: {error}") from error
+    return list(rows if limit is None else rows.select(range(min(limit, len(rows)))))
 
 
 def cache() -> str:

@@ -27,12 +27,9 @@ def jsonl(
     Raises ValueError for a missing file, or with file and line number for the first malformed row.
     """
     name = source or Path(path).stem
-    problems = [
+    return [
         problem_from_row(
             row, where, id=f"{name}/{index:05d}", source=name, question=question, answer=answer, messages=messages
         )
         for index, (where, row) in enumerate(load_rows(path, KEY, limit))
     ]
-    if not problems:
-        raise ValueError(f"{KEY}={path}: the file has no rows")
-    return problems

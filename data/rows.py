@@ -18,7 +18,12 @@ def load_rows(path: str | Path, key: str, limit: int | None = None) -> Iterator[
 
     `key` is the recipe key that named the file; it is what an error about the file tells the user to change.
     """
-    return islice(_parse(existing_file(path, key)), checked_limit(limit, key))
+    found = False
+    for row in islice(_parse(existing_file(path, key)), checked_limit(limit, key)):
+        found = True
+        yield row
+    if not found:
+        raise ValueError(f"{key}={path}: the file has no rows")
 
 
 def existing_file(path: str | Path, key: str) -> Path:
@@ -96,6 +101,8 @@ def _message(item: object, where: str) -> Message:
         raise ValueError(
             f'{where} must be {{"role": one of {", ".join(ROLES)}, "content": text}}, found {shorten(item)}'
         )
+    if not item["content"].strip():
+        raise ValueError(f"{where} has no content")
     return {"role": item["role"], "content": item["content"]}
 
 
