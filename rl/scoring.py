@@ -152,7 +152,7 @@ def _load_file(path: Path) -> ModuleType:
         sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except (Exception, SystemExit):
         del sys.modules[name]
         raise ValueError(f".fn: importing {path} failed:\n{traceback.format_exc()}") from None
     return module
@@ -165,7 +165,7 @@ def _load_module(name: str) -> ModuleType:
         if not f"{name}.".startswith(f"{error.name}."):  # an import inside the module is what failed
             raise ValueError(f": importing {name} failed:\n{traceback.format_exc()}") from None
         raise ValueError(f": there is no module {error.name}{_nearest([name], _siblings(name))}") from None
-    except Exception:
+    except (Exception, SystemExit):
         raise ValueError(f": importing {name} failed:\n{traceback.format_exc()}") from None
 
 
@@ -350,7 +350,8 @@ class Worker:
         code = self.process.poll()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may hold it, in a read of a dead file system
+            self.process.wait(5.0)
         self.stdin.close()
         self.stdout.close()
         if code is None:
@@ -463,7 +464,7 @@ class Scorer:
         assert self._workers, "the scorer is closed"
         done: list[dict[Call, Outcomes]] = [{} for _ in jobs]
         todo = deque(enumerate(jobs))
-        self._replace_the_dead()
+        self._replace_leftovers()
         while not all(worker.ready for worker in self._workers):
             self._listen(todo, done)
         while todo or any(worker.pending for worker in self._workers):
@@ -507,10 +508,11 @@ class Scorer:
         if worker.pending:
             todo.appendleft((worker.job_id, worker.job._replace(calls=tuple(worker.pending))))
 
-    def _replace_the_dead(self) -> None:
-        """Those that died between two calls of `score`; nothing is lost with them."""
-        for worker in [worker for worker in self._workers if worker.ready and worker.process.poll() is not None]:
-            self._replace(worker)
+    def _replace_leftovers(self) -> None:
+        """Workers that died between two runs, or still have calls of a run that was interrupted."""
+        for worker in list(self._workers):
+            if worker.pending or (worker.ready and worker.process.poll() is not None):
+                self._replace(worker)
 
     def _replace(self, worker: Worker, wait_s: float = 0.0) -> str:
         """A new worker in the place of this one; says how this one ended."""

@@ -249,6 +249,22 @@ def test_a_worker_that_died_in_between_is_replaced(user_file, group_of):
         assert scorer.score([group_of("a")])[0].failures == ()
 
 
+def test_a_run_that_was_interrupted_does_not_leave_its_answers_to_the_next(user_file, group_of):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Scorer(terms_of(user_file, "told", "length"), deadline_s=1.5) as scorer:
+            scorer.score([group_of("a")])
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                scorer.score([group_of("sleep", "a")])
+            assert scorer.score([group_of("int", "int")])[0].rewards == (5.0, 5.0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_the_breaker_stops_a_run_whose_reward_only_fails(user_file, group_of):
     with Scorer(terms_of(user_file, "told", "length")) as scorer:
         scorer.score([group_of(*["raise"] * 8)])
