@@ -181,3 +181,9 @@ def _check(split: str, size: int, min_terms: int, max_terms: int, minus_fraction
     ):
         if not ok:
             raise ValueError(f"data.{split}.arithmetic.{name} must be {needed}, got {value}")
+
+
+def demonstrations(size: int, seed: int = 0) -> list[tuple[Problem, str]]:
+    """`size` training problems, each with a worked example: what the cold start learns from."""
+    rng = random.Random(f"demonstrations/{seed}")
+    return [(problem, worked_example(problem, rng)) for problem in arithmetic("train", size, seed)]

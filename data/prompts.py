@@ -106,6 +106,11 @@ class PromptBuilder:
         end = self.tokenizer.eos_token_id
         return [ids[:-1] if add and ids and ids[-1] == end else ids for ids in encoded]
 
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of a given answer, to be learned by heart: the text and the end-of-sequence token."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
+
     def _chat(self, problem: Problem) -> tuple[str, str]:
         text = self._apply_chat_template(self._with_system(problem.messages), problem.id)
         opened = OPENED_THINKING.search(text)

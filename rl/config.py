@@ -52,8 +52,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
-        if (self.path is None) == (not self.build):
-            raise ValueError("model needs exactly one of model.path (a directory or a hub name) and model.build")
 
 
 @dataclass(kw_only=True)
@@ -107,6 +105,7 @@ class DataConfig:
     template: str = "chat"
     system: str | None = None
     prefill: str = ""  # text with which the template opens the answer, "<think>" for example
+    few_shot: int = 0  # worked examples of the few_shot template, from the first training problems
     max_prompt_tokens: int = 1024  # longer prompts are counted and left out at the start
     train: dict[str, Any] = field(default_factory=dict)  # name -> {_target_: a function to list[Problem], options}
 
@@ -180,7 +179,8 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """What the sections need of each other. ValueError naming the key to change."""
         check_choice("resume", self.resume, ("never", "auto"))
         check_options(SamplingParams, self.sampling, "sampling")
         for name in ("seed", "steps"):
@@ -190,6 +190,8 @@ class TrainConfig:
             raise ValueError("sampling.temperature=0 makes all completions of a group equal; use 1.0 to train")
         if self.eval.correct is not None:
             check_choice("eval.correct", self.eval.correct, self.rewards)
+        if self.model.path is None and not self.model.build:
+            raise ValueError("model.path must name a Hugging Face directory or a hub model, got null")
 
     @property
     def params(self) -> SamplingParams:
@@ -284,6 +286,7 @@ def typed(config: DictConfig) -> TrainConfig:
     """The same settings as dataclasses, each checked by its own section."""
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, TrainConfig)
+    settings.check()
     return settings
 
 

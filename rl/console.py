@@ -112,6 +112,10 @@ class Console:
         scored = groups[turn % len(groups)]
         self.rich.print(sample_panel(scored, turn % len(scored.rewards), title=f"step {step}"))
 
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.rich.print(Text(text))
+
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()

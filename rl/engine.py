@@ -191,7 +191,7 @@ class PolicyEngine:
         return deepspeed.zero.GatheredParameters(parameters)
 
     def save_model(self, directory: Path, tokenizer: Any) -> None:
-        """Collective: a plain Hugging Face directory, written by rank 0."""
+        """Collective: a plain Hugging Face directory, written by rank 0 after the last collective of this call."""
         is_writer = distributed.rank() == 0
         state = {}
         for name, tensor in self.weights():
@@ -201,7 +201,6 @@ class PolicyEngine:
             base = unwrapped(self.model)
             base.save_pretrained(directory, state_dict=state)
             tokenizer.save_pretrained(directory)
-        distributed.barrier()
 
     def save(self, directory: Path) -> None:
         """Collective: what a bit-identical resume needs, at the same number of ranks."""
@@ -212,7 +211,6 @@ class PolicyEngine:
             trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
             state = {"step": self.step, "weights": trained, "optimizer": self.optimizer.state_dict()}
             torch.save(state, directory / "state.pt")
-        distributed.barrier()
 
     def load(self, directory: Path) -> None:
         """Collective: the state that save() wrote."""

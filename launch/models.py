@@ -1,0 +1,149 @@
+"""The models a run starts from: given, built on the spot, and cold-started; each built once and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from data.batches import permutation
+from data.problem import Problem
+from data.prompts import PromptBuilder
+from rl import distributed
+from rl.algorithms.sft import SFT
+from rl.batch import Trajectory, build_micro_batches
+from rl.binding import build, locate
+from rl.config import LoraConfig, TrainConfig
+from rl.engine import PolicyEngine
+from rl.policy import check_model_path, load_model, load_tokenizer
+
+SAY_EVERY = 50  # steps of a cold start
+
+
+def cache() -> Path:
+    """Where built models are kept: $REASONING_RL_CACHE, or ~/.cache/reasoning-rl."""
+    return Path(os.environ.get("REASONING_RL_CACHE") or Path.home() / ".cache" / "reasoning-rl")
+
+
+def base_model(config: TrainConfig) -> str:
+    """Collective: the recipe's model.path, checked, or the directory in which model.build has built one."""
+    if config.model.path is not None:
+        check_model_path(config.model.path)
+        return config.model.path
+    section = config.model.build
+    directory = cache() / f"built-{digest(section, config.seed, source(section))}"
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}")
+    with distributed.together():
+        if distributed.rank() == 0 and not directory.is_dir():
+            build(section, "model.build", directory=partial, seed=config.seed)
+            partial.rename(directory)
+    return str(directory)
+
+
+def starting_model(config: TrainConfig, base: str, tokenizer: Any, prompts: PromptBuilder) -> str:
+    """Collective: the base, or what the cold start has made of it. The result is cached by all that it depends on."""
+    section = config.cold_start
+    if section.steps == 0:
+        return base
+    weights = Path(base).resolve() / "config.json"
+    known = digest(asdict(section), asdict(config.data), base, str(weights), config.seed, source(section.data))
+    directory = cache() / f"cold-start-{known}"
+    exists = any(distributed.gather(directory.is_dir()))
+    if distributed.rank() == 0:
+        print(f"cold start: {'cached in ' + str(directory) if exists else f'{section.steps} supervised steps'}")
+    if not exists:
+        engine = cold_start(config, base, prompts)
+        partial = directory.with_name(f".{directory.name}.{os.getpid()}")
+        with distributed.together():
+            engine.save_model(partial, tokenizer)
+            if distributed.rank() == 0:
+                shutil.rmtree(directory, ignore_errors=True)
+                partial.rename(directory)
+    return str(directory)
+
+
+def cold_start(config: TrainConfig, base: str, prompts: PromptBuilder) -> PolicyEngine:
+    """Collective: supervised steps on worked examples, on the same engine and batches as the RL."""
+    section = config.cold_start
+    examples = build(section.data, "cold_start.data", seed=config.seed)
+    engine = PolicyEngine(
+        load_model(base, "float32"), engine="ddp", optimizer=section.optimizer, steps=section.steps
+    )  # fmt: skip
+    algorithm = SFT()
+    for step in range(section.steps):
+        micro_batches = build_micro_batches(
+            example_trajectories(examples, step, section.examples, config.seed, prompts),
+            algorithm.normalization,
+            tokens_per_micro_batch=config.batch.tokens_per_micro_batch,
+            max_completion_tokens=config.params.max_tokens,
+            gather=distributed.gather,
+        )
+        metrics = engine.update(micro_batches, algorithm).reduce(distributed.gather)
+        if distributed.rank() == 0 and (step + 1) % SAY_EVERY == 0:
+            loss = metrics["policy/loss"]
+            print(f"cold start {step + 1}/{section.steps}  loss {loss:.3f} nats per token", flush=True)
+    return engine
+
+
+def example_trajectories(
+    examples: Sequence[tuple[Problem, str]], step: int, count: int, seed: int, prompts: PromptBuilder
+) -> list[Trajectory]:
+    """This rank's share of the worked examples of one step; each epoch is a new order."""
+    items = []
+    for position in range(step * count + distributed.rank(), (step + 1) * count, distributed.world_size()):
+        epoch, place = divmod(position, len(examples))
+        problem, answer = examples[int(permutation(len(examples), seed, epoch)[place])]
+        answer_ids = prompts.encode_answer(answer)
+        items.append(
+            Trajectory(prompts.build(problem, position).token_ids, answer_ids, [0.0] * len(answer_ids), 1.0)
+        )
+    return items
+
+
+def policy_model(config: TrainConfig, path: str) -> nn.Module:
+    """The model to train, in the dtype its engine trains in: DDP keeps float32 weights and computes under autocast."""
+    dtype = "float32" if config.engine.name == "ddp" else config.model.dtype
+    model = load_model(path, dtype, config.model.attention)
+    if config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return with_lora(model, config.model.lora) if config.model.lora.rank else model
+
+
+def with_lora(model: Any, lora: LoraConfig) -> nn.Module:
+    """Adapters on the named layers; everything else is frozen. ValueError for layers that do not exist."""
+    from peft import LoraConfig as PeftLora
+    from peft import TaskType, get_peft_model
+
+    model.enable_input_require_grads()
+    settings = PeftLora(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets, lora_dropout=0.0, task_type=TaskType.CAUSAL_LM
+    )
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        raise ValueError(f"model.lora.targets={lora.targets}: {error}") from error
+
+
+def reference_model(config: TrainConfig, path: str) -> nn.Module:
+    """The frozen model that the KL term compares with: the one the run starts from."""
+    return load_model(path, config.model.dtype, config.model.attention)
+
+
+def digest(*parts: Any) -> str:
+    """A short name for everything given: other settings, another name."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def source(section: Mapping[str, Any]) -> str:
+    """The text of the module a section names, so that a change of its code is a change of the name."""
+    if "_target_" not in section:
+        return ""
+    return inspect.getsource(inspect.getmodule(locate(section["_target_"], "model")) or build)

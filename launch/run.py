@@ -1,0 +1,248 @@
+"""A composed recipe becomes parts, and the parts a run. What can be refused is refused before a model loads."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from data.batches import Batches
+from data.examples import worked_examples
+from data.problem import Problem
+from data.prompts import PromptBuilder, split_by_length
+from launch import build_ops, models
+from launch.report import print_report
+from rewards.math_answer import extract_answer
+from rl import checkpoint, distributed
+from rl.algorithms import Algorithm
+from rl.binding import build
+from rl.checkpoint import Checkpoint
+from rl.config import TrainConfig, batch_arithmetic, differences, typed
+from rl.console import Console
+from rl.engine import PolicyEngine
+from rl.experience import Prompt
+from rl.policy import load_tokenizer
+from rl.scoring import Scorer, reward_terms
+from rl.tracking import JsonLines, Sink, TensorBoard, Tracker, Wandb
+from rl.trainer import Parts, Run, train
+
+# Settings that may change between a checkpoint and its resume: none changes what a step computes.
+FREE_TO_CHANGE = ("resume", "run.", "eval.", "checkpoint.", "tracking.", "scoring.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a recipe reads, checked."""
+
+    batches: Batches
+    held_out: Mapping[str, list[Prompt]]
+    tokenizer: Any
+    prompts: PromptBuilder
+
+
+def run_recipe(composed: DictConfig) -> None:
+    """Collective: one run, from the composed recipe to final/ and its closing table."""
+    config = typed(composed)
+    directory = run_directory(config)
+    resolved: Any = OmegaConf.to_container(composed, resolve=True)
+    say(batch_arithmetic(config, distributed.world_size()))
+    if config.engine.name != "ddp":
+        build_ops.ensure_built()
+    distributed.start()
+    with distributed.together():
+        algorithm = build(config.algorithm, "algorithm")
+        terms = reward_terms(config.rewards)
+        previous = resumable(directory, config, resolved)
+        base = models.base_model(config)
+        inputs = read_inputs(config, base)
+    with contextlib.ExitStack() as stack:
+        with distributed.together():
+            scorer = stack.enter_context(
+                Scorer(terms, workers=config.scoring.workers, deadline_s=config.scoring.deadline_s)
+            )
+            scorer.check(inputs.batches.at(0)[0])
+            prepare(directory, resolved)
+        if previous is not None and is_finished(directory, config, previous):
+            say(f"{directory} holds this run, finished. Another run.dir starts a new one.")
+        else:
+            path = models.starting_model(config, base, inputs.tokenizer, inputs.prompts)
+            parts = build_parts(config, path, algorithm, inputs, scorer)
+            finished = go(config, directory, resolved, parts, previous)
+            if not finished:
+                say(f"stopped; resume=auto goes on from {directory / 'checkpoints'}")
+                return
+    if distributed.rank() == 0:
+        print_report(directory)
+
+
+def go(
+    config: TrainConfig, directory: Path, resolved: Mapping[str, Any], parts: Parts, previous: Checkpoint | None
+) -> bool:
+    """Collective: trains, from the previous checkpoint if there is one. False if it was asked to stop."""
+    next_step = 0
+    if previous is not None:
+        parts.policy.load(previous.directory / "engine")
+        next_step = previous.step
+        say(f"going on from {previous.directory}")
+    console = None
+    sinks: list[Sink] = []
+    if distributed.rank() == 0:
+        console = Console(config.steps, first_step=next_step, sample_every=config.tracking.sample_every)
+        sinks = [*file_sinks(config, directory, resolved, next_step), console]
+    with Tracker(sinks) as tracker:
+        run = Run(directory, resolved, tracker, console)
+        run.next_step = next_step
+        return train(config, parts, run)
+
+
+def file_sinks(config: TrainConfig, directory: Path, resolved: Mapping[str, Any], next_step: int) -> list[Sink]:
+    sinks: list[Sink] = [JsonLines(directory / "metrics.jsonl", next_step)]
+    if config.tracking.tensorboard:
+        sinks.append(TensorBoard(directory / "tensorboard", next_step))
+    if config.tracking.wandb:
+        sinks.append(Wandb(directory, config.tracking.project, directory.name, resolved))
+    return sinks
+
+
+# ---------------------------------------------------------------------- the run directory
+
+
+def run_directory(config: TrainConfig) -> Path:
+    """run.dir, or outputs/<recipe>; each job of a --multirun gets a subdirectory named by its overrides."""
+    hydra = HydraConfig.get()
+    directory = Path(config.run.dir or f"outputs/{hydra.runtime.choices['recipe']}")
+    if hydra.mode == RunMode.MULTIRUN:
+        directory /= hydra.job.override_dirname.replace("/", "_")
+    return directory.expanduser()
+
+
+def resumable(directory: Path, config: TrainConfig, resolved: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run. ValueError for a directory that holds a run, unless told to."""
+    newest = checkpoint.newest(directory / "checkpoints")
+    if config.resume == "never":
+        if newest is not None or (directory / "metrics.jsonl").exists():
+            at = f"stopped after step {newest.step}" if newest else "stopped before its first checkpoint"
+            raise ValueError(
+                f"{directory} already holds a run, {at}. resume=auto goes on with it; "
+                f"run.dir=<another directory> starts anew beside it; nothing is ever overwritten"
+            )
+        return None
+    if newest is not None:
+        free = FREE_TO_CHANGE + (("steps",) if config.optimizer.schedule == "constant" else ())
+        changed = {
+            key: pair for key, pair in differences(newest.config, resolved).items() if not f"{key}.".startswith(free)
+        }
+        checkpoint.check_resumable(newest, changed)
+    return newest
+
+
+def is_finished(directory: Path, config: TrainConfig, previous: Checkpoint) -> bool:
+    return previous.step >= config.steps and (directory / "final" / "config.json").exists()
+
+
+def prepare(directory: Path, resolved: Mapping[str, Any]) -> None:
+    """Makes the directory and writes config.yaml. ValueError where that is not permitted."""
+    if distributed.rank() != 0:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "config.yaml").write_text(yaml.safe_dump(dict(resolved), sort_keys=False))
+    except OSError as error:
+        raise ValueError(f"run.dir={directory} cannot be written: {error.strerror}; choose another run.dir") from error
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes < 1 << 28:
+        raise ValueError(f"run.dir={directory} has {free_bytes >> 20} MB of disk left; a run needs at least 256 MB")
+
+
+# ---------------------------------------------------------------------- data and parts
+
+
+def read_inputs(config: TrainConfig, base: str) -> Inputs:
+    """Problems and prompts; those longer than data.max_prompt_tokens are counted and left out."""
+    train_problems = load_problems(config.data.train, "data.train")
+    tokenizer = load_tokenizer(base)
+    examples = worked_examples(train_problems, config.data.few_shot) if config.data.few_shot else ()
+    prompts = PromptBuilder(
+        tokenizer=tokenizer,
+        template=config.data.template,
+        max_tokens=config.data.max_prompt_tokens,
+        system=config.data.system,
+        prefill=config.data.prefill,
+        examples=examples,
+    )
+    kept = fitting(prompts, train_problems, "data.train")
+    held_out = {}
+    for name in config.eval.data:
+        problems = load_problems({name: config.eval.data[name]}, "eval.data")[: config.eval.limit]
+        held_out[name] = [prompts.build(p, i) for i, p in enumerate(fitting(prompts, problems, f"eval.data.{name}"))]
+    batches = Batches(kept, prompts.build, prompts_per_step=config.batch.prompts, seed=config.seed)
+    say(f"{len(kept):,} training problems, {batches.epoch(config.steps):.2g} epochs in {config.steps} steps")
+    return Inputs(batches=batches, held_out=held_out, tokenizer=tokenizer, prompts=prompts)
+
+
+def load_problems(sections: Mapping[str, Any], key: str) -> list[Problem]:
+    """The problems of every data set of a section, one after the other."""
+    if not sections:
+        raise ValueError(f"{key} names no data set; for example {key}.mine={{_target_: data.jsonl.jsonl, path: FILE}}")
+    problems: list[Problem] = []
+    for name, section in sections.items():
+        found = build(section, f"{key}.{name}")
+        if not found:
+            raise ValueError(f"{key}.{name} has no problems")
+        problems += found
+    return problems
+
+
+def fitting(prompts: PromptBuilder, problems: list[Problem], key: str) -> list[Problem]:
+    kept, dropped = split_by_length(prompts, problems)
+    if dropped:
+        say(f"{key}: {len(dropped)} of {len(problems)} prompts are longer than data.max_prompt_tokens and left out")
+    if not kept:
+        raise ValueError(
+            f"{key}: all {len(dropped)} prompts are longer than data.max_prompt_tokens={prompts.max_tokens}; raise it"
+        )
+    return kept
+
+
+def build_parts(config: TrainConfig, path: str, algorithm: Algorithm, inputs: Inputs, scorer: Scorer) -> Parts:
+    """Collective: the models, and the engines around them."""
+    policy_model = models.policy_model(config, path)
+    needs_reference = algorithm.uses_reference and not config.model.lora.rank
+    policy = PolicyEngine(
+        policy_model,
+        engine=config.engine.name,
+        optimizer=config.optimizer,
+        steps=config.steps,
+        temperature=config.params.temperature,
+        reference=models.reference_model(config, path) if needs_reference else None,
+        autocast=config.engine.name == "ddp" and config.model.dtype == "bfloat16",
+    )
+    rollout = build(
+        config.rollout, "rollout",
+        model_path=path, tokenizer=inputs.tokenizer, dtype=config.model.dtype, device=policy.device,
+    )  # fmt: skip
+    return Parts(
+        batches=inputs.batches,
+        rollout=rollout,
+        score=scorer.score,
+        policy=policy,
+        algorithm=algorithm,
+        tokenizer=inputs.tokenizer,
+        held_out=inputs.held_out,
+        correct=config.eval.correct or next(iter(config.rewards)),
+        extract=extract_answer,
+    )
+
+
+def say(text: str) -> None:
+    """A line on rank 0."""
+    if distributed.rank() == 0:
+        print(text, flush=True)

@@ -1,0 +1,224 @@
+"""The loop: roll out, score, update, hand the weights over; evaluate and save now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from rl import checkpoint, distributed
+from rl.algorithms import Algorithm
+from rl.batch import build_micro_batches, trajectories
+from rl.collect import Score, collect
+from rl.config import TrainConfig
+from rl.console import Console
+from rl.curves import draw_curves
+from rl.engine import PolicyEngine
+from rl.evaluate import Evaluation, Extract, evaluate
+from rl.experience import Prompt, ScoredGroup
+from rl.metrics import Tally, rollout_tally
+from rl.record import write_rollouts
+from rl.rollout import RolloutEngine
+from rl.tracking import Tracker
+
+CURVES_EVERY = 10  # steps
+EVAL_SEED = 1_000_003  # evaluation draws other numbers than training from the same recipe seed
+
+
+class Batches(Protocol):
+    """Which prompts belong to a step, all ranks together: a pure function of the step."""
+
+    def at(self, step: int) -> list[Prompt]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a recipe was built into."""
+
+    batches: Batches
+    rollout: RolloutEngine
+    score: Score
+    policy: PolicyEngine
+    algorithm: Algorithm
+    tokenizer: Any
+    held_out: Mapping[str, Sequence[Prompt]]  # evaluation set -> its prompts, all ranks together
+    correct: str  # the reward that says right or wrong in evaluation
+    extract: Extract | None = None  # finds the answer that votes in maj@k
+
+
+class Run:
+    """One run directory: its steps done, its clocks, where its metrics go, and whether it was asked to stop."""
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], tracker: Tracker, console: Console | None) -> None:
+        """Only rank 0 has a console, and sinks in its tracker."""
+        self.directory, self.config, self.tracker, self.console = directory, config, tracker, console
+        self.next_step = 0
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._asked_to_stop = False
+
+    @contextlib.contextmanager
+    def time(self, phase: str) -> Iterator[None]:
+        """Adds the seconds inside to time/<phase>_s of this step."""
+        start = time.perf_counter()
+        yield
+        self._seconds[phase] += time.perf_counter() - start
+
+    def clocks(self) -> Tally:
+        """The seconds of each phase since the last call."""
+        tally = Tally()
+        for phase, seconds in self._seconds.items():
+            tally.add(f"time/{phase}_s", seconds)
+        self._seconds.clear()
+        return tally
+
+    @contextlib.contextmanager
+    def stopping_at_signals(self) -> Iterator[None]:
+        """Ctrl-C, SIGTERM or SIGUSR1 (Slurm's warning) end the run after the step in progress, with a checkpoint."""
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        earlier = {number: signal.signal(number, self._ask_to_stop) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._asked_to_stop:
+            raise KeyboardInterrupt
+        if self.console is not None and not self._asked_to_stop:
+            self.console.say("stopping after this step, with a checkpoint (Ctrl-C again: at once, without one)")
+        self._asked_to_stop = True
+
+    def must_stop(self) -> bool:
+        """Collective: whether any rank was asked to stop."""
+        return any(distributed.gather(self._asked_to_stop))
+
+
+def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
+    """Collective: from run.next_step to the end. False if it was asked to stop before. The state is saved either way,
+    also when a reward or the sampling fails on any rank."""
+    parts.rollout.load_weights(parts.policy.weights(), policy_step=parts.policy.step)
+    finished = True
+    with run.stopping_at_signals():
+        for step in range(run.next_step, config.steps):
+            try:
+                if _is_due(step, config.eval.every) or step == 0:
+                    evaluate_and_log(step, config, parts, run)
+                train_step(step, config, parts, run)
+            except distributed.FailedTogether:
+                save(config, parts, run)
+                raise
+            run.next_step = step + 1
+            if run.must_stop():
+                finished = False
+                break
+            if _is_due(run.next_step, config.checkpoint.every):
+                save(config, parts, run)
+    save(config, parts, run)
+    if finished:
+        evaluate_and_log(config.steps, config, parts, run)
+        with distributed.together():
+            parts.policy.save_model(run.directory / "final", parts.tokenizer)
+    if distributed.rank() == 0:
+        draw_curves(run.directory / "metrics.jsonl", run.directory / "curves.png")
+    return finished
+
+
+def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
+    """Collective: one batch of prompts, one update."""
+    with run.time("step"):
+        prompts = my_share(parts.batches.at(step))
+        with distributed.together():
+            groups = collect(
+                prompts, parts.rollout, parts.score, config.params, seed=config.seed, time=run.time
+            )
+        record(step, groups, run)
+        with run.time("update"):
+            micro_batches = build_micro_batches(
+                trajectories(groups, parts.algorithm),
+                parts.algorithm.normalization,
+                tokens_per_micro_batch=config.batch.tokens_per_micro_batch,
+                max_completion_tokens=config.params.max_tokens,
+                gather=distributed.gather,
+                skip_without_advantage=not parts.algorithm.uses_reference,
+            )
+            tally = parts.policy.update(micro_batches, parts.algorithm)
+        with run.time("sync"):
+            parts.rollout.load_weights(parts.policy.weights(), policy_step=step + 1)
+    tally.merge(rollout_tally(groups))
+    log(step, tally, groups, run)
+
+
+def my_share(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """This rank's prompts: contiguous and equally many on each rank, so that ranks in order give the batch again."""
+    share = len(prompts) // distributed.world_size()
+    start = distributed.rank() * share
+    return list(prompts[start : start + share])
+
+
+def log(step: int, tally: Tally, groups: Sequence[ScoredGroup], run: Run) -> None:
+    """Collective: one row of metrics over all ranks, to every sink."""
+    num_tokens = sum(len(done.token_ids) for scored in groups for done in scored.group.completions)
+    tally.merge(run.clocks())
+    metrics = tally.reduce(distributed.gather)
+    metrics["throughput/tokens_per_s"] = sum(distributed.gather(num_tokens)) / metrics["time/step_s"]
+    run.tracker.log(step, metrics)
+    if run.console is not None:
+        run.console.show_sample(step, groups)
+        if _is_due(step + 1, CURVES_EVERY):
+            draw_curves(run.directory / "metrics.jsonl", run.directory / "curves.png")
+
+
+def record(step: int, groups: Sequence[ScoredGroup], run: Run) -> None:
+    """Collective: rollouts/<step>.jsonl, before the update, so that what was sampled is on disk whatever comes."""
+    everyone = distributed.gather(list(groups))
+    with distributed.together():
+        if distributed.rank() == 0:
+            every = [scored for share in everyone for scored in share]
+            write_rollouts(run.directory / "rollouts" / f"{step:06d}.jsonl", every)
+
+
+def evaluate_and_log(step: int, config: TrainConfig, parts: Parts, run: Run) -> dict[str, Evaluation]:
+    """Collective: every held-out set under the weights after `step` updates; also to evaluations/<step>.json."""
+    results = {}
+    for name, prompts in parts.held_out.items():
+        with distributed.together(), parts.rollout.awake():
+            results[name] = evaluate(
+                prompts[distributed.rank() :: distributed.world_size()], parts.rollout, parts.score,
+                config.eval_params, config.seed + EVAL_SEED,
+                correct=parts.correct, extract=parts.extract, gather=distributed.gather,
+            )  # fmt: skip
+    metrics = {key: value for name, result in results.items() for key, value in result.metrics(name).items()}
+    if metrics:
+        run.tracker.log(step, metrics)
+    if distributed.rank() == 0 and results:
+        write_evaluations(run.directory, step, results)
+    return results
+
+
+def write_evaluations(directory: Path, step: int, results: Mapping[str, Evaluation]) -> None:
+    """evaluations/<step>.json, and the sample completions beside it."""
+    path = directory / "evaluations" / f"{step:06d}.json"
+    path.parent.mkdir(exist_ok=True)
+    plain = {name: asdict(replace(result, groups=())) for name, result in results.items()}
+    path.write_text(json.dumps(plain, indent=1))
+    write_rollouts(path.with_suffix(".samples.jsonl"), [g for result in results.values() for g in result.groups])
+
+
+def save(config: TrainConfig, parts: Parts, run: Run) -> None:
+    """Collective: the state after run.next_step updates."""
+    checkpoint.save(
+        run.directory / "checkpoints", run.next_step, parts.policy, parts.tokenizer, run.config,
+        keep=config.checkpoint.keep,
+    )  # fmt: skip
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step > 0 and step % every == 0
