@@ -17,6 +17,7 @@ from rl.experience import Group, Prompt, SamplingParams, ScoredGroup
 from rl.metrics import Gather
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+TINY = 1e-300  # in place of a variance of 0
 RIGHT = 1.0  # the least value of a reward term that says "right"
 Extract = Callable[[str], str | None]  # the answer within a completion's text, None where there is none
 
@@ -116,11 +117,8 @@ def interval_95(accuracies: Sequence[float], n: int) -> tuple[float, float]:
     gives [0, 0.019], not [0, 0]. Other problems of the same kind are what the interval speaks about.
     """
     num_problems, p = len(accuracies), statistics.fmean(accuracies)
-    spread = statistics.variance(accuracies) / num_problems if num_problems > 1 else 0.0
-    if p in (0.0, 1.0) or num_problems == 1:
-        size = float(num_problems)
-    else:
-        size = min(max(p * (1 - p) / max(spread, 1e-300), num_problems), num_problems * n)
+    spread = statistics.variance(accuracies) / num_problems if num_problems > 1 else math.inf
+    size = min(max(p * (1 - p) / max(spread, TINY), num_problems), num_problems * n)
     centre = p + Z_95**2 / (2 * size)
     half = Z_95 * math.sqrt(p * (1 - p) / size + Z_95**2 / (4 * size**2))
     scale = 1 + Z_95**2 / size

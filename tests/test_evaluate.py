@@ -71,6 +71,10 @@ def test_all_right_and_none_right_are_not_certainties():
     assert interval_95([1.0] * 200, n=8) == pytest.approx((0.9812, 1.0), abs=1e-4)
 
 
+def test_one_problem_says_little_however_often_it_was_tried():
+    assert interval_95([0.5], n=1000) == pytest.approx((0.055, 0.945), abs=1e-3)
+
+
 def test_completions_that_always_agree_within_a_problem_narrow_nothing():
     accuracies = [1.0, 0.0] * 50
     assert interval_95(accuracies, n=16) == pytest.approx(interval_95(accuracies, n=1), abs=1e-6)

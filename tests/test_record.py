@@ -97,6 +97,14 @@ def test_a_write_that_fails_leaves_the_earlier_file_whole(tmp_path, groups):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_reads_a_file_while_it_is_written_anew_reads_the_earlier_one_whole(tmp_path, groups):
+    write_rollouts(tmp_path / "a.jsonl", groups[:1])
+    with (tmp_path / "a.jsonl").open() as reader:
+        write_rollouts(tmp_path / "a.jsonl", groups[1:])
+        assert [json.loads(line)["id"] for line in reader] == ["sums/0"]
+    assert read_rollouts(tmp_path / "a.jsonl") == groups[1:]
+
+
 def params(**fields) -> SamplingParams:
     return SamplingParams(completions=len(TEXTS), **fields)
 

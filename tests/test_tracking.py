@@ -74,11 +74,25 @@ def test_a_resumed_run_writes_the_same_file_as_one_that_never_stopped(tmp_path):
     assert stopped.read_text() == whole.read_text()
 
 
-def test_after_a_resume_the_last_row_kept_can_still_be_added_to(tmp_path):
+def test_a_resume_drops_the_rows_that_will_be_written_again_and_can_add_to_the_last_one_kept(tmp_path):
     path = tmp_path / "m.jsonl"
-    JsonLines(path).log(3, {"reward/mean": 0.5})
-    JsonLines(path, next_step=4).log(3, {"eval/sums/avg@1": 1.0})
-    assert read_metrics(path) == [{"step": 3, "reward/mean": 0.5, "eval/sums/avg@1": 1.0}]
+    sink = JsonLines(path)
+    for step in range(6):
+        sink.log(step, {"reward/mean": 0.5})
+    sink = JsonLines(path, next_step=2)
+    assert [row["step"] for row in read_metrics(path)] == [0, 1]
+    sink.log(1, {"eval/sums/avg@1": 1.0})
+    assert read_metrics(path) == [
+        {"step": 0, "reward/mean": 0.5},
+        {"step": 1, "reward/mean": 0.5, "eval/sums/avg@1": 1.0},
+    ]
+
+
+def test_a_row_that_gets_shorter_leaves_nothing_of_the_longer_one(tmp_path):
+    sink = JsonLines(tmp_path / "m.jsonl")
+    sink.log(0, {"reward/mean": 1 / 3})
+    sink.log(0, {"reward/mean": 0.5})
+    assert (tmp_path / "m.jsonl").read_text() == '{"step": 0, "reward/mean": 0.5}\n'
 
 
 def test_a_row_from_the_past_is_refused(tmp_path):
