@@ -21,7 +21,7 @@ MAX_NUMBER_CHARS = 100
 
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace \{ is text, not structure
 PHRASE = re.compile(r"(?i:the (?:final |correct )?answer is)[ \t]*:?")
-SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
+SENTENCE_END = re.compile(r"[.!?](?=\s)|,(?=\s+[a-zA-Z]{2})|\n")  # "18, because ..." ends at the comma
 LAST_NUMBER = re.compile(r"-?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
 
 NOISE = re.compile(  # spaces (but not between digits: 1 2 is not 12), delimiters and currency, as TeX or plainly

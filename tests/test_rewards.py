@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import importlib
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from rewards.tag_count import tag_count
 from rewards.think_format import think_format
 
 ROOT = Path(__file__).parents[1]
+math_answer_module = importlib.import_module("rewards.math_answer")
 
 
 # math_answer
@@ -37,6 +40,8 @@ ROOT = Path(__file__).parents[1]
         ("5 + 7 = 12\n#### 12\n", "12"),
         ("The answer is 3. No: the final answer is: $4.50. Yes", "$4.50"),
         ("the answer is .5", ".5"),
+        ("the answer is 18, because 3 + 15 = 18.", "18"),
+        ("the answer is (x, y), I think", "(x, y)"),
         ("the answer is **12**.", "12"),
         (r"<think>\boxed{1}</think> The answer is 2", "2"),  # nothing in the reasoning counts
         (r"<think>\boxed{1}</think> hmm", None),
@@ -48,6 +53,11 @@ ROOT = Path(__file__).parents[1]
 )
 def test_the_answer_is_found(text, answer):
     assert extract_answer(text) == answer
+
+
+def test_the_examples_in_the_docstrings_hold():
+    results = doctest.testmod(math_answer_module)
+    assert (results.attempted, results.failed) == (2, 0)
 
 
 def test_the_last_number_counts_only_if_asked_for():
