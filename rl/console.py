@@ -113,8 +113,8 @@ class Console:
         self.rich.print(sample_panel(scored, turn % len(scored.rewards), title=f"step {step}"))
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
-        self.rich.print(Text(text))
+        """One line above the bar; markup is not read."""
+        self.rich.print(Text(clean(text)))
 
     def close(self) -> None:
         if self._progress is not None:
@@ -225,11 +225,12 @@ def final_report(
 def report_rows(dataset: str, before: Evaluation | None, after: Evaluation) -> list[tuple[str, str, str]]:
     """One dataset's lines of the closing table, as text."""
     measures = {
-        f"{dataset}: avg@{after.k}, 95 % interval, {after.num_problems} problems": _accuracy,
+        f"{dataset}: avg@{after.k} [95 % interval]": _accuracy,
         f"{dataset}: pass@{after.pass_k}": lambda e: f"{e.passed:.1%}",
         f"{dataset}: maj@{after.k}": lambda e: "" if e.majority is None else f"{e.majority:.1%}",
         f"{dataset}: tokens of a completion": lambda e: f"{e.completion_tokens:.0f}",
         f"{dataset}: cut at the limit": lambda e: f"{e.truncated_fraction:.1%}",
+        f"{dataset}: problems": lambda e: str(e.num_problems),
         f"{dataset}: could not be graded": lambda e: f"{e.failed_fraction:.1%}" if e.failed_fraction else "",
     }
     lines = [(name, measure(before) if before else "", measure(after)) for name, measure in measures.items()]

@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -39,8 +40,10 @@ class Tracker:
             sink.log(step, metrics)
 
     def close(self) -> None:
-        for sink in self.sinks:
-            sink.close()
+        """Closes every sink, also after one that fails."""
+        with ExitStack() as stack:
+            for sink in reversed(self.sinks):
+                stack.callback(sink.close)
 
     def __enter__(self) -> Tracker:
         return self

@@ -109,6 +109,21 @@ def test_a_spoilt_row_in_the_middle_is_named_by_file_and_line(tmp_path):
         read_metrics(path)
 
 
+def test_a_sink_that_cannot_close_does_not_keep_the_others_open(tmp_path):
+    class Stuck:
+        def log(self, step, metrics):
+            pass
+
+        def close(self):
+            raise OSError("no space left on device")
+
+    sink = JsonLines(tmp_path / "m.jsonl")
+    with pytest.raises(OSError, match="no space"):
+        Tracker([Stuck(), sink]).close()
+    with pytest.raises(ValueError, match="closed file"):
+        sink.log(0, {})
+
+
 # TensorBoard and wandb
 
 
@@ -245,8 +260,8 @@ def scored(make_completion, make_prompt) -> ScoredGroup:
     return ScoredGroup(Group(make_prompt("<think>", problem=problem), completions), rewards, terms, failures)
 
 
-def screen(terminal: bool = False) -> RichConsole:
-    return RichConsole(file=io.StringIO(), force_terminal=terminal, width=100, legacy_windows=False)
+def screen(terminal: bool = False, width: int = 100) -> RichConsole:
+    return RichConsole(file=io.StringIO(), force_terminal=terminal, width=width, legacy_windows=False)
 
 
 def shown(console: RichConsole) -> str:
@@ -297,6 +312,13 @@ def test_time_left_is_at_the_pace_of_this_process_and_not_of_the_run_before(scor
     assert shown(rich).strip().endswith("left 2:00")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_the_run_says_is_one_line_as_it_is(terminal):
+    rich = screen(terminal)
+    Console(20, console=rich).say("stopping [soon]\x1b[2J")
+    assert shown(rich) == "stopping [soon]\ufffd[2J\n"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (90, "1:30"), (3700, "1:01:40")])
 def test_a_duration_is_read_at_a_glance(seconds, text):
     assert duration(seconds) == text
@@ -343,12 +365,12 @@ def test_the_closing_table_sets_before_beside_after_with_three_samples(scored):
     def evaluation(avg: float, groups=()) -> Evaluation:
         return Evaluation(avg, avg, None, (avg - 0.05, avg + 0.05), 60.0, 0.0, 0.0, 200, 4, 4, groups)
 
-    rich = screen()
+    rich = screen(width=80)
     rows = [("kept [reasoning]", "95 %", "99 %")]
     final_report({"sums": evaluation(0.3)}, {"sums": evaluation(0.9, (scored,) * 5)}, rows, console=rich)
     text = shown(rich)
-    (line,) = [line for line in text.splitlines() if "avg@4, 95 % interval, 200 problems" in line]
-    assert line.split("problems")[1].split() == ["30.0%", "[25.0%,", "35.0%]", "90.0%", "[85.0%,", "95.0%]"]
+    (line,) = [line for line in text.splitlines() if "sums: avg@4 [95 % interval]" in line]
+    assert line.split("interval]")[1].split() == ["30.0%", "[25.0%,", "35.0%]", "90.0%", "[85.0%,", "95.0%]"]
     assert "kept [reasoning]" in text
     assert "maj@4" not in text
     assert text.count("after training, sample") == 3

@@ -44,7 +44,8 @@ class ReplayRollout:
         if group is None:
             raise ValueError(
                 f"{place} is not among the {len(self._groups)} groups recorded in {self.path}; "
-                "replay needs the recipe, seed and steps of the run that recorded them"
+                "replay needs the recipe, seed and steps of the run that recorded them, and no eval.data: "
+                "evaluations are not recorded"
             )
         if group.prompt.token_ids != prompt.token_ids:
             raise ValueError(
