@@ -41,7 +41,7 @@ math_answer_module = importlib.import_module("rewards.math_answer")
         ("The answer is 3. No: the final answer is: $4.50. Yes", "$4.50"),
         ("the answer is .5", ".5"),
         ("the answer is 18, because 3 + 15 = 18.", "18"),
-        ("the answer is (x, y), I think", "(x, y)"),
+        ("the answer is (x, y), as asked", "(x, y)"),
         ("the answer is **12**.", "12"),
         (r"<think>\boxed{1}</think> The answer is 2", "2"),  # nothing in the reasoning counts
         (r"<think>\boxed{1}</think> hmm", None),
