@@ -120,6 +120,8 @@ def _check(hidden: int, layers: int, heads: int, kv_heads: int) -> None:
             f"kv_heads={kv_heads}"
         )
     if hidden % (2 * heads):
-        raise ValueError(f"hidden={hidden} must be a multiple of 2 * heads = {2 * heads}: rotary heads are of even size")
+        raise ValueError(
+            f"hidden={hidden} must be a multiple of 2 * heads = {2 * heads}: rotary heads are of even size"
+        )
     if heads % kv_heads:
         raise ValueError(f"heads={heads} must be a multiple of kv_heads={kv_heads}")
