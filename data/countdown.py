@@ -9,9 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 from data.problem import Problem, ask
-from data.rows import field, load_rows, shorten
+from data.rows import field, load_rows, section, shorten
 
-KEY = "data.<...>.countdown.path"
 SPLITS = ("train", "test")
 TEST_FRACTION = 0.1  # of all sets of numbers; the sets of the test split are never used in training
 SIZES = (3, 4)  # how many numbers a problem gives
@@ -31,11 +30,12 @@ def countdown(
     metadata: nums (list[int]), target (int), and solution (one expression of many) where known. The answer is the
     target as text: which expression reaches it is free.
     """
+    key = f"{section(split)}.countdown"
     if split not in SPLITS:
-        raise ValueError(f"data.<...>.countdown.split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise ValueError(f"{key}.split must be one of {', '.join(SPLITS)}, got {split!r}")
     if path is None and size < 1:
-        raise ValueError(f"data.<...>.countdown.size must be at least 1, got {size}")
-    rows = generate(split, size, seed) if path is None else load_rows(path, KEY, limit)
+        raise ValueError(f"{key}.size must be at least 1, got {size}")
+    rows = generate(split, size, seed) if path is None else load_rows(path, f"{key}.path", limit)
     return [_problem(row, where, f"countdown/{split}/{index:05d}") for index, (where, row) in enumerate(rows)]
 
 

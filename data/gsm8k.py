@@ -8,9 +8,8 @@ from typing import Any
 
 from data.hub import load_split
 from data.problem import Problem, ask
-from data.rows import checked_limit, load_rows, shorten, text_field
+from data.rows import checked_limit, load_rows, section, shorten, text_field
 
-KEY = "data.<...>.gsm8k.path"
 HOME = "https://github.com/openai/grade-school-math/tree/master/grade_school_math/data"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 CALCULATION = re.compile(r"<<[^<>]*>>")  # "48/2 = <<48/2=24>>24": notes for a calculator, not for a reader
@@ -30,11 +29,12 @@ def gsm8k(split: str = "train", path: str | None = None, limit: int | None = Non
 
 
 def _rows(split: str, path: str | None, limit: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    key = f"{section(split)}.gsm8k.path"
     if path is not None:
-        yield from load_rows(path, KEY, limit)
+        yield from load_rows(path, key, limit)
         return
-    instead = f"download {split}.jsonl from {HOME} and give {KEY}={split}.jsonl"
-    rows = load_split("openai/gsm8k", "main", split, checked_limit(limit, KEY), instead)
+    instead = f"download {split}.jsonl from {HOME} and give {key}={split}.jsonl"
+    rows = load_split("openai/gsm8k", "main", split, checked_limit(limit, key), instead)
     yield from ((f"openai/gsm8k {split} row {index}", row) for index, row in enumerate(rows))
 
 

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.problem import Problem
-from data.rows import checked_limit, problem_from_row
-
-KEY = "data.<...>.hub.name"
+from data.rows import checked_limit, problem_from_row, section
 
 
 def hub(
@@ -26,7 +24,8 @@ def hub(
     `question`, `answer` and `messages` name columns, as in data/jsonl.py; every other column goes to metadata.
     Ids are "<name>/<split>/00017". `name` may also be a local directory that holds parquet, CSV or JSON files.
     """
-    instead = f"download it once on a machine with network, or give {KEY}=DIRECTORY"
+    key = f"{section(split)}.<name>.name"
+    instead = f"download it once on a machine with network, or give {key}=DIRECTORY"
     return [
         problem_from_row(
             row,
@@ -37,7 +36,7 @@ def hub(
             answer=answer,
             messages=messages,
         )
-        for index, row in enumerate(load_split(name, config, split, checked_limit(limit, KEY), instead))
+        for index, row in enumerate(load_split(name, config, split, checked_limit(limit, key), instead))
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.problem import Problem
 from data.rows import load_rows, problem_from_row
 
-KEY = "data.<...>.jsonl.path"
+KEY = "data.train.<name>.path"  # or eval.data.<name>.path: a file has no split
 
 
 def jsonl(

@@ -26,6 +26,11 @@ def load_rows(path: str | Path, key: str, limit: int | None = None) -> Iterator[
         raise ValueError(f"{key}={path}: the file has no rows")
 
 
+def section(split: str) -> str:
+    """The part of a recipe that a split is usually named in, for errors to point to."""
+    return "data.train" if split == "train" else "eval.data"
+
+
 def existing_file(path: str | Path, key: str) -> Path:
     """The path as a file that exists, "~" expanded."""
     file = Path(path).expanduser()

@@ -69,8 +69,9 @@ def test_limit_keeps_the_first_rows_and_reads_no_further(write):
 
 
 def test_gsm8k_without_network_says_which_file_to_download_and_where_to_name_it(hub_out_of_reach):
-    message = r"openai/gsm8k \(config main, split test\).*download test\.jsonl from https.*gsm8k\.path=test\.jsonl"
-    with pytest.raises(ValueError, match=message):
+    missing = r"openai/gsm8k \(config main, split test\)"
+    remedy = r"download test\.jsonl from https.*eval\.data\.gsm8k\.path=test\.jsonl"
+    with pytest.raises(ValueError, match=f"{missing}.*{remedy}"):
         gsm8k("test")
 
 
@@ -164,9 +165,10 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
 @pytest.mark.parametrize(
     ("load", "key"),
     [
-        (jsonl, r"data\.<\.\.\.>\.jsonl\.path"),
-        (lambda path: gsm8k("train", path), r"data\.<\.\.\.>\.gsm8k\.path"),
-        (lambda path: countdown("train", path), r"data\.<\.\.\.>\.countdown\.path"),
+        (jsonl, r"data\.train\.<name>\.path"),
+        (lambda path: gsm8k("train", path), r"data\.train\.gsm8k\.path"),
+        (lambda path: gsm8k("test", path), r"eval\.data\.gsm8k\.path"),
+        (lambda path: countdown("train", path), r"data\.train\.countdown\.path"),
     ],
 )
 def test_a_missing_file_names_the_recipe_key(load, key, tmp_path):

@@ -131,7 +131,7 @@ def test_a_damaged_gguf_leaves_nothing_behind(main, tmp_path):
     with torch.no_grad():
         model.model.norm.weight[3] = float("nan")
     write_gguf(model, tmp_path / "tiny.gguf")
-    with pytest.raises(SystemExit, match="1 weights are not finite, the first is model.norm.weight"):
+    with pytest.raises(SystemExit, match=r"1 weights are not finite, the first is model\.norm\.weight"):
         main([str(tmp_path / "tiny.gguf"), str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
 

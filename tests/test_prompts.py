@@ -167,6 +167,12 @@ def test_special_tokens_are_added_once_and_the_answer_is_never_ended(template, f
     assert tokenizer.decode(prompt.token_ids).removeprefix("<bos>") == prompt.text.removeprefix("<bos>")
 
 
+def test_an_answer_to_learn_ends_with_one_end_of_sequence_token():
+    built = builder("none", tokenizer=make_tokenizer(CHATML, "<bos> $A <|im_end|>"))
+    token_ids = built.encode_answer("<think>4</think>")
+    assert built.tokenizer.decode(token_ids) == "<think>4</think><|im_end|>"
+
+
 def test_a_prompt_that_is_too_long_is_refused_with_its_length(problem):
     built = builder("none", max_tokens=len("What is 2 + 2?"))
     assert len(built.build(problem, 0).token_ids) == 14
