@@ -31,7 +31,8 @@ math_answer_module = importlib.import_module("rewards.math_answer")
         (r"so \boxed{12}", "12"),
         (r"so \boxed{\frac{1}{2}}, done", r"\frac{1}{2}"),  # braces nest
         (r"\boxed{1} no, \boxed{2}", "2"),  # the last one counts
-        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}"),  # escaped braces do not nest
+        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}"),
+        (r"\boxed{\left\{1, 2\right.} {", r"\left\{1, 2\right."),  # an escaped brace does not nest
         (r"<answer>it is \boxed{7}</answer>", "7"),  # boxed before <answer>
         (r"\boxed{7} <answer>8</answer>", "7"),
         ("<answer> 8 </answer>", "8"),
@@ -89,6 +90,7 @@ def test_the_last_number_counts_only_if_asked_for():
         ("-1/2", r"-\frac{1}{2}", 1),
         ("1/3", "0.3333333333", 0),  # numbers are compared exactly
         ("1/3", "1/0", 0),
+        ("1/2", r"-\frac{1}{2}", 0),
         ("50%", "50", 1),
         ("0.5", r"50\%", 1),
         ("50", "0.5", 0),
@@ -116,6 +118,7 @@ def test_numbers_are_compared_in_microseconds_and_without_math_verify():
         "start = time.perf_counter()\n"
         "for i in range(1000): assert same_answer('1234', '$1,234.00') and not same_answer('18', '19')\n"
         "assert time.perf_counter() - start < 0.5\n"
+        "assert same_answer('Tuesday', ' Tuesday. ')\n"
         "assert not {'math_verify', 'sympy', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -255,7 +258,9 @@ def game(problem):
         ("08/(3-8/3)", 0),
         ("8\N{DIVISION SIGN}(3-8/3)", 0),
         ("__import__('os')", 0),
-        ("(" * 99 + "8/(3-8/3)" + ")" * 99, 0),
+        ("(" * 40 + "8/(3-8/3)" + ")" * 40, 1),
+        ("(" * 60 + "8/(3-8/3)" + ")" * 60, 0),  # too deep
+        ("(" * 99 + "8/(3-8/3)" + ")" * 99, 0),  # too long
         ("8/(3-8/3)" + " " * 300 + "+0", 0),
     ],
 )

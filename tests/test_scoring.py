@@ -39,6 +39,9 @@ def told(problem, completion):
     text = completion.text
     if text == "raise":
         return {}["missing"]
+    if text == "json":
+        import json
+        json.loads("{")
     if text == "loop":
         while True:
             pass
@@ -178,19 +181,22 @@ def test_no_groups_no_scores(user_file):
 
 
 def test_what_gives_no_number_is_nan_and_says_why(user_file, group_of):
-    texts = ("raise", "fine", "nan", "inf", "none", "text", "list", "huge", "sys.exit", "input")
+    texts = ("raise", "fine", "nan", "inf", "none", "text", "list", "huge", "sys.exit", "input", "json")
     with Scorer(terms_of(user_file, "told")) as scorer:
         (scored,) = scorer.score([group_of(*texts)])
     assert scored.rewards[1] == 1.0
     assert [math.isnan(value) for value in scored.terms["told"]] == [text != "fine" for text in texts]
     assert [math.isnan(value) for value in scored.rewards] == [text != "fine" for text in texts]
-    assert [failure.index for failure in scored.failures] == [0, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [failure.index for failure in scored.failures] == [0, *range(2, 11)]
     assert {failure.kind for failure in scored.failures} == {"error"}
     line = USER_FILE.splitlines().index('        return {}["missing"]') + 1
     assert scored.failures[7].message.startswith("SystemExit: bye")
     assert scored.failures[0].message == f"KeyError: 'missing' ({user_file}:{line})"
+    line = USER_FILE.splitlines().index('        json.loads("{")') + 1
+    assert scored.failures[9].message.endswith(f"({user_file}:{line})")  # not where in json
     for failure, found in zip(scored.failures[1:], ("nan", "inf", "NoneType", "str '1.0'", "list"), strict=False):
         assert found in failure.message
+        assert "scoring.py" not in failure.message
 
 
 @pytest.mark.parametrize(
@@ -336,7 +342,7 @@ def test_the_main_script_is_not_run_again_and_need_not_close_the_scorer(user_fil
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30, check=True)
     first, pid, rewards = done.stdout.splitlines()
     assert (first, rewards) == ("the main script runs", "(1.0,)")
-    assert not Path(f"/proc/{pid}").exists()
+    assert _ends(int(pid))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a busy child with its parent")
@@ -346,16 +352,23 @@ def test_workers_die_with_the_trainer_even_in_the_middle_of_a_loop(user_file, tm
     trainer = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     trainer.stdout.readline()
-    worker = Path(f"/proc/{trainer.stdout.readline().strip()}")
+    pid = int(trainer.stdout.readline())
     time.sleep(0.5)
-    assert worker.exists()
+    assert Path(f"/proc/{pid}").exists()
     trainer.kill()
     trainer.wait()
     trainer.stdout.close()
-    give_up_at = time.monotonic() + 5
-    while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up_at:
+    assert _ends(pid)
+
+
+def _ends(pid):
+    """Whether a process that is not our child is gone, or waits for its parent to notice, within ten seconds."""
+    status, give_up_at = Path(f"/proc/{pid}/status"), time.monotonic() + 10
+    while time.monotonic() < give_up_at:
+        if not _readable(status) or "State:\tZ" in status.read_text():
+            return True
         time.sleep(0.02)
-    assert time.monotonic() < give_up_at
+    return False
 
 
 # TRL's form
