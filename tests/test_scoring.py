@@ -47,6 +47,8 @@ def told(problem, completion):
             pass
     if text == "power":
         return 3 ** 10 ** 9
+    if text == "nap":
+        time.sleep(0.25)
     if text == "sleep":
         time.sleep(60)
     if text == "exit":
@@ -221,10 +223,15 @@ def test_only_the_completion_that_takes_the_worker_down_is_lost(text, kind, foun
         assert scorer.score([group_of("again")])[0].rewards == (6.0,)
 
 
-def test_the_deadline_is_for_each_call_not_for_all(user_file, group_of):
+def test_a_call_for_a_whole_group_has_the_deadline_of_all_its_completions(user_file, group_of):
     with Scorer(terms_of(user_file, "slow_group", "length"), deadline_s=0.5) as scorer:
         (scored,) = scorer.score([group_of(*"abcdef")])  # 0.9 s in one call for six completions
     assert scored.rewards == (2.0,) * 6
+
+
+def test_each_completion_of_a_group_has_the_whole_deadline(user_file, group_of):
+    with Scorer(terms_of(user_file, "told"), deadline_s=1.0) as scorer:
+        assert scorer.score([group_of(*["nap"] * 5)])[0].rewards == (1.0,) * 5  # 1.25 s together
 
 
 def test_a_first_import_inside_a_reward_does_not_count(user_file, group_of):
