@@ -23,7 +23,7 @@ from rl.batch import Trajectory, build_micro_batches
 from rl.binding import build, locate
 from rl.config import LoraConfig, TrainConfig
 from rl.engine import PolicyEngine
-from rl.policy import check_model_path, load_model, load_tokenizer
+from rl.policy import check_model_path, load_model
 
 SAY_EVERY = 50  # steps of a cold start
 
@@ -102,9 +102,7 @@ def example_trajectories(
         epoch, place = divmod(position, len(examples))
         problem, answer = examples[int(permutation(len(examples), seed, epoch)[place])]
         answer_ids = prompts.encode_answer(answer)
-        items.append(
-            Trajectory(prompts.build(problem, position).token_ids, answer_ids, [0.0] * len(answer_ids), 1.0)
-        )
+        items.append(Trajectory(prompts.build(problem, position).token_ids, answer_ids, [0.0] * len(answer_ids), 1.0))
     return items
 
 

@@ -81,6 +81,7 @@ def run_recipe(composed: DictConfig) -> None:
                 return
     if distributed.rank() == 0:
         print_report(directory)
+    distributed.stop()
 
 
 def go(

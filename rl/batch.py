@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from rl.algorithms import Algorithm, Normalization
 from rl.experience import ScoredGroup
 from rl.metrics import Gather
+
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
@@ -140,8 +142,9 @@ def build_micro_batches(
     skip_without_advantage leaves trajectories of advantage 0 out of the passes though not out of the weights:
     their loss and gradient are exactly 0 when nothing but the advantage enters the loss.
     """
-    counts = gather((sum(len(item.completion_ids) for item in items), len(items)))
-    totals = Totals(*(sum(column) for column in zip(*counts, strict=True)))  # type: ignore[call-overload]
+    own = (sum(len(item.completion_ids) for item in items), len(items))
+    counts = cast(list[tuple[int, int]], gather(own))
+    totals = Totals(*(sum(column) for column in zip(*counts, strict=True)))
     used = [item for item in items if not (skip_without_advantage and item.advantage == 0)]
     batches = [
         micro_batch(
@@ -150,7 +153,7 @@ def build_micro_batches(
         )
         for part in by_token_budget(used, tokens_per_micro_batch)
     ]
-    wanted = max(1, *(int(count) for count in gather(len(batches))))  # type: ignore[call-overload]
+    wanted = max(1, *cast(list[int], gather(len(batches))))
     return batches + [empty_micro_batch() for _ in range(wanted - len(batches))]
 
 

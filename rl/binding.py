@@ -39,7 +39,8 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         raise ValueError(f"{key}._target_={target}: {module_name} cannot be imported: {error}") from error
     if not hasattr(module, name):
         raise ValueError(f"{key}._target_={target}: {module_name} has no {name}.{nearest(name, vars(module))}")
-    return getattr(module, name)  # type: ignore[no-any-return]
+    found: Callable[..., Any] = getattr(module, name)
+    return found
 
 
 def build(section: Mapping[str, Any], key: str, **runtime: Any) -> Any:
@@ -54,9 +55,7 @@ def build(section: Mapping[str, Any], key: str, **runtime: Any) -> Any:
     return target(**options, **given)
 
 
-def check_options(
-    target: Callable[..., Any], options: Mapping[str, Any], key: str, given: Iterable[str] = ()
-) -> None:
+def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: str, given: Iterable[str] = ()) -> None:
     """ValueError for an unknown, missing or mistyped option of target."""
     parameters = inspect.signature(target).parameters
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
@@ -67,9 +66,12 @@ def check_options(
         if name in hints and not fits(value, hints[name]):
             raise ValueError(f"{key}.{name} must be {describe(hints[name])}, got {value!r}")
     for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options and name not in given:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise ValueError(f"{key}.{name} is missing: {getattr(target, '__name__', target)} needs it")
+        is_needed = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        )
+        if is_needed and name not in options and name not in given:
+            raise ValueError(f"{key}.{name} is missing: {getattr(target, '__name__', target)} needs it")
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -66,8 +66,7 @@ def manifest(directory: Path) -> dict[str, dict[str, Any]]:
     """Relative path -> size and sha256, of every file but the manifest itself."""
     files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != "manifest.json")
     return {
-        str(file.relative_to(directory)): {"size_bytes": file.stat().st_size, "sha256": sha256(file)}
-        for file in files
+        str(file.relative_to(directory)): {"size_bytes": file.stat().st_size, "sha256": sha256(file)} for file in files
     }
 
 

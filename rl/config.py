@@ -251,7 +251,7 @@ def compose_recipe(overrides: Sequence[str]) -> DictConfig:
 
 
 def _explain_missing(error: MissingConfigException) -> str:
-    group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
+    group, _, wanted = str(error.missing_cfg_file or "").rpartition("/")
     options = error.options or [file.stem for file in sorted((RECIPES / group).glob("*.yaml"))]
     return f"there is no {group or 'recipe'} {wanted!r}.{nearest(wanted, options)} There are: {', '.join(options)}"
 
@@ -267,7 +267,7 @@ def _explain_override(error: Exception, overrides: Sequence[str]) -> str:
     known = set(flat_keys(compose("train", overrides=recipe)))
     for override in overrides:
         key = override.partition("=")[0]
-        if key and key[0].isalpha() and key not in known and "/" not in key and key != "recipe":
+        if key[:1].isalpha() and key not in known and "/" not in key and key != "recipe":
             return f"there is no key {key} in this recipe.{nearest(key, known)} (A new key is added by +{override})"
     return words.splitlines()[0] + cause
 

@@ -5,10 +5,11 @@ Not a terminal (a log file, CI): one plain line a step instead of the bar.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console as RichConsole
@@ -224,17 +225,22 @@ def final_report(
 
 def report_rows(dataset: str, before: Evaluation | None, after: Evaluation) -> list[tuple[str, str, str]]:
     """One dataset's lines of the closing table, as text."""
-    measures = {
+    measures: dict[str, Callable[[Evaluation], str]] = {
         f"{dataset}: avg@{after.k} [95 % interval]": _accuracy,
         f"{dataset}: pass@{after.pass_k}": lambda e: f"{e.passed:.1%}",
         f"{dataset}: maj@{after.k}": lambda e: "" if e.majority is None else f"{e.majority:.1%}",
         f"{dataset}: tokens of a completion": lambda e: f"{e.completion_tokens:.0f}",
         f"{dataset}: cut at the limit": lambda e: f"{e.truncated_fraction:.1%}",
         f"{dataset}: problems": lambda e: str(e.num_problems),
+        **{f"{dataset}: {term}": functools.partial(_term, term) for term in after.terms if len(after.terms) > 1},
         f"{dataset}: could not be graded": lambda e: f"{e.failed_fraction:.1%}" if e.failed_fraction else "",
     }
     lines = [(name, measure(before) if before else "", measure(after)) for name, measure in measures.items()]
     return [line for line in lines if line[1] or line[2]]
+
+
+def _term(term: str, evaluation: Evaluation) -> str:
+    return _value(evaluation.terms.get(term, math.nan), ".3f")
 
 
 def _accuracy(evaluation: Evaluation) -> str:

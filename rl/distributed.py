@@ -59,6 +59,14 @@ def start() -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
 
 
+def stop() -> None:
+    """Leaves the group that start() joined; without it a rank that ends early may abort the others' last words."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def barrier() -> None:
     """Collective: waits until every rank is here."""
     if world_size() > 1:

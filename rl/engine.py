@@ -25,7 +25,7 @@ from rl.config import OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
 from rl.metrics import Tally
-from rl.policy import Policy, unwrapped
+from rl.policy import Policy, TokenScores, unwrapped
 
 ZERO_STAGE = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
 
@@ -53,7 +53,7 @@ class PolicyEngine:
         self.device = self.accelerator.device
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         adamw = torch.optim.AdamW(
-            trained, lr=optimizer.lr, betas=tuple(optimizer.betas), eps=optimizer.eps,
+            trained, lr=optimizer.lr, betas=(optimizer.betas[0], optimizer.betas[1]), eps=optimizer.eps,
             weight_decay=optimizer.weight_decay,
         )  # fmt: skip
         policy = Policy(model, temperature).train()
@@ -85,9 +85,10 @@ class PolicyEngine:
         """Under the frozen reference, or under the base model with the LoRA adapters switched off."""
         if self.reference is not None:
             return [self._scores(self.reference, batch.to(self.device)).logprobs for batch in micro_batches]
-        if not hasattr(self.model, "disable_adapter"):
+        disable_adapter: Any = getattr(self.model, "disable_adapter", None)
+        if disable_adapter is None:
             raise ValueError("the algorithm uses a reference model (algorithm.beta > 0), but none was loaded")
-        with self.model.disable_adapter():
+        with disable_adapter():
             return self.logprobs(micro_batches)
 
     def update(self, micro_batches: Sequence[MicroBatch], algorithm: Algorithm) -> Tally:
@@ -118,9 +119,9 @@ class PolicyEngine:
         tally.add("update/padding_fraction", padding_fraction(micro_batches))
         return tally
 
-    def _scores(self, policy: nn.Module, batch: MicroBatch) -> Any:
+    def _scores(self, policy: nn.Module, batch: MicroBatch) -> TokenScores:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            return policy(batch)
+            return TokenScores(*policy(batch))
 
     def _loss(self, batch: MicroBatch, algorithm: Algorithm, reference: Tensor | None, tally: Tally) -> Tensor:
         scores = self._scores(self.policy, batch)

@@ -9,23 +9,17 @@ import difflib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
-from rl.experience import Group, Prompt, SamplingParams, ScoredGroup
+from rl.experience import Prompt, ScoredGroup
 from rl.metrics import Gather
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 TINY = 1e-300  # in place of a variance of 0
 RIGHT = 1.0  # the least value of a reward term that says "right"
 Extract = Callable[[str], str | None]  # the answer within a completion's text, None where there is none
-
-
-class Sampler(Protocol):
-    """What evaluation needs of a rollout engine."""
-
-    def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +32,7 @@ class ProblemResult:
     num_tokens: int  # over the n completions
     num_truncated: int
     num_failed: int  # completions that could not be graded
+    terms: dict[str, tuple[float, int]]  # reward term -> its sum, and over how many completions
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +49,7 @@ class Evaluation:
     num_problems: int
     k: int  # completions of one problem
     pass_k: int
+    terms: Mapping[str, float] = field(default_factory=dict)  # reward term -> its mean over the completions that it could grade
     groups: tuple[ScoredGroup, ...] = ()  # the first few, to print
 
     def metrics(self, dataset: str) -> dict[str, float]:
@@ -66,6 +62,7 @@ class Evaluation:
             "completion_tokens": self.completion_tokens,
             "truncated_fraction": self.truncated_fraction,
             "failed_fraction": self.failed_fraction,
+            **{f"reward/{term}": mean for term, mean in self.terms.items()},
         }
         if self.majority is not None:
             named[f"maj@{self.k}"] = self.majority
@@ -126,11 +123,7 @@ def interval_95(accuracies: Sequence[float], n: int) -> tuple[float, float]:
 
 
 def evaluate(
-    prompts: Sequence[Prompt],
-    rollout: Sampler,
-    score: Callable[[list[Group]], Sequence[ScoredGroup]],
-    params: SamplingParams,
-    seed: int,
+    scored: Sequence[ScoredGroup],
     *,
     correct: str = "",
     extract: Extract | None = None,
@@ -138,23 +131,19 @@ def evaluate(
     gather: Gather | None = None,
     keep_groups: int = 3,
 ) -> Evaluation:
-    """Collective if `gather` is given. Samples and grades this rank's prompts; every rank returns the same.
+    """Collective if `gather` is given. Sums up this rank's scored groups; every rank returns the same.
 
     correct: the reward term that says right (1 or more) or wrong; empty: right is where every term gives 1 or more.
     extract: finds the answer that votes in maj@k; None: no maj@k.
     pass_k: k of pass@k; 0: as many as are sampled. A prompt that two ranks were given counts once.
     """
-    pass_k = pass_k or params.completions
-    if pass_k > params.completions:
-        raise ValueError(f"pass@{pass_k} needs {pass_k} completions of a problem, eval samples {params.completions}")
-    scored = list(score(rollout.generate(prompts, params, seed))) if prompts else []
     results = [_result(group, correct, extract) for group in scored]
     local = (results, sorted(scored, key=lambda group: _key(group.group.prompt))[:keep_groups])
     ranks = cast(list[tuple[list[ProblemResult], list[ScoredGroup]]], gather(local) if gather else [local])
     merged = {result.key: result for rank_results, _ in ranks for result in rank_results}
     groups = {_key(group.group.prompt): group for _, rank_groups in ranks for group in rank_groups}
     first = tuple(groups[key] for key in sorted(groups)[:keep_groups])
-    return _summary([merged[key] for key in sorted(merged)], params.completions, pass_k, first)
+    return _summary([merged[key] for key in sorted(merged)], pass_k, first)
 
 
 def _key(prompt: Prompt) -> tuple[int, str, str]:
@@ -173,7 +162,14 @@ def _result(scored: ScoredGroup, correct: str, extract: Extract | None) -> Probl
         num_tokens=sum(len(completion.token_ids) for completion in completions),
         num_truncated=sum(completion.finish_reason == "length" for completion in completions),
         num_failed=sum(map(math.isnan, grades)),
+        terms={name: _known(values) for name, values in scored.terms.items()},
     )
+
+
+def _known(values: Sequence[float]) -> tuple[float, int]:
+    """Sum and number of the values that are not NaN."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known), len(known)
 
 
 def _grades(scored: ScoredGroup, correct: str) -> list[float]:
@@ -190,9 +186,13 @@ def _grades(scored: ScoredGroup, correct: str) -> list[float]:
     return [math.nan if any(map(math.isnan, values)) else min(values) for values in columns]
 
 
-def _summary(results: Sequence[ProblemResult], k: int, pass_k: int, groups: tuple[ScoredGroup, ...]) -> Evaluation:
+def _summary(results: Sequence[ProblemResult], pass_k: int, groups: tuple[ScoredGroup, ...]) -> Evaluation:
     if not results:
         raise ValueError("an evaluation needs at least one problem, got none; see eval.data")
+    k = len(results[0].correct)
+    pass_k = pass_k or k
+    if pass_k > k:
+        raise ValueError(f"pass@{pass_k} needs {pass_k} completions of a problem, got eval.sampling.completions={k}")
     num_completions = sum(len(result.correct) for result in results)
     accuracies = [avg_at_k(result.correct) for result in results]
     votes = [result.majority for result in results if result.majority is not None]
@@ -207,5 +207,11 @@ def _summary(results: Sequence[ProblemResult], k: int, pass_k: int, groups: tupl
         num_problems=len(results),
         k=k,
         pass_k=pass_k,
+        terms={name: _mean(results, name) for name in results[0].terms},
         groups=groups,
     )
+
+
+def _mean(results: Sequence[ProblemResult], term: str) -> float:
+    total, count = (sum(column) for column in zip(*(result.terms[term] for result in results), strict=True))
+    return total / count if count else math.nan

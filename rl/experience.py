@@ -1,8 +1,8 @@
 """The values that flow from prompts to scored groups. No torch here: reward workers import this module.
 
-    G  completions of one prompt
-    C  tokens of one completion
-    P  tokens of one prompt
+G  completions of one prompt
+C  tokens of one completion
+P  tokens of one prompt
 """
 
 from __future__ import annotations

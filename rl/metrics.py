@@ -126,6 +126,13 @@ METRICS = (
         "Above 0: accuracy is too low by at most this much; mend the grader.",
     ),
     Metric(
+        "eval/<dataset>/reward/<term>",
+        "reward",
+        "last",
+        "Mean of one reward term in evaluation, those of weight 0 too: what the accuracy is made of.",
+        "A part of the answer that stays low is what holds accuracy down.",
+    ),
+    Metric(
         "rollout/completion_tokens",
         "tokens",
         "mean",

@@ -93,8 +93,9 @@ class Policy(nn.Module):
         self.model = model
         self.temperature = temperature if temperature > 0 else 1.0  # greedy sampling reports the model's own logprobs
 
-    def forward(self, batch: MicroBatch) -> TokenScores:
-        return token_logprobs(self.model, batch, self.temperature)
+    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        scores = token_logprobs(self.model, batch, self.temperature)
+        return scores.logprobs, scores.entropy  # a plain tuple: ZeRO-3's hooks look no deeper
 
 
 def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0) -> TokenScores:
@@ -115,8 +116,8 @@ def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0
         )
         logprobs.append(scores[0])
         entropies.append(scores[1])
-    empty = torch.zeros(len(batch.token_ids), device=hidden.device)
-    return TokenScores(empty.index_put((chosen,), torch.cat(logprobs)), empty.index_put((chosen,), torch.cat(entropies)))
+    zeros = torch.zeros(len(batch.token_ids), device=hidden.device)
+    return TokenScores(*(zeros.index_put((chosen,), torch.cat(values)) for values in (logprobs, entropies)))
 
 
 def chunk_scores(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -163,4 +164,4 @@ class SoftCapped(nn.Module):
 
 
 def vocabulary_size(model: nn.Module) -> int:
-    return unwrapped(model).get_output_embeddings().out_features  # type: ignore[return-value]
+    return int(unwrapped(model).get_output_embeddings().weight.shape[0])

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -136,9 +137,7 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
     with run.time("step"):
         prompts = my_share(parts.batches.at(step))
         with distributed.together():
-            groups = collect(
-                prompts, parts.rollout, parts.score, config.params, seed=config.seed, time=run.time
-            )
+            groups = collect(prompts, parts.rollout, parts.score, config.params, seed=config.seed, time=run.time)
         record(step, groups, run)
         with run.time("update"):
             micro_batches = build_micro_batches(
@@ -189,12 +188,17 @@ def evaluate_and_log(step: int, config: TrainConfig, parts: Parts, run: Run) -> 
     """Collective: every held-out set under the weights after `step` updates; also to evaluations/<step>.json."""
     results = {}
     for name, prompts in parts.held_out.items():
-        with distributed.together(), parts.rollout.awake():
-            results[name] = evaluate(
-                prompts[distributed.rank() :: distributed.world_size()], parts.rollout, parts.score,
-                config.eval_params, config.seed + EVAL_SEED,
-                correct=parts.correct, extract=parts.extract, gather=distributed.gather,
-            )  # fmt: skip
+        share = prompts[distributed.rank() :: distributed.world_size()]
+        with distributed.together():
+            groups = collect(
+                share,
+                parts.rollout,
+                parts.score,
+                config.eval_params,
+                seed=config.seed + EVAL_SEED,
+                time=lambda phase: nullcontext(),
+            )
+        results[name] = evaluate(groups, correct=parts.correct, extract=parts.extract, gather=distributed.gather)
     metrics = {key: value for name, result in results.items() for key, value in result.metrics(name).items()}
     if metrics:
         run.tracker.log(step, metrics)

@@ -14,10 +14,8 @@ import pytest
 
 from data.problem import Problem, ask
 from rl.evaluate import Evaluation, avg_at_k, evaluate, interval_95, maj_at_k, pass_at_k
-from rl.experience import Completion, Failure, Group, Prompt, SamplingParams, ScoredGroup
+from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup
 from rl.metrics import find_metric
-from rl.record import write_rollouts
-from rl.rollout.replay import ReplayRollout
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(1, 1, 1), (4, 1, 2), (5, 2, 3), (6, 5, 2), (6, 0, 6), (6, 6, 1)])
@@ -100,8 +98,8 @@ SAMPLES = {  # problem -> text, tokens and right or wrong (None: the grader fail
 
 
 @pytest.fixture
-def recorded(tmp_path):
-    """Three scored groups, and a rollout engine that gives their completions."""
+def recorded():
+    """Three scored groups."""
     groups = []
     for index, (name, rows) in enumerate(SAMPLES.items()):
         prompt = Prompt(Problem(name, ask("?"), "x", "sums"), index, "?", (1,))
@@ -112,23 +110,13 @@ def recorded(tmp_path):
         terms = {"math_answer": math_answer, "think_format": (1.0, 1.0, 1.0, 1.0), "brevity": (0.5,) * 4}
         failures = tuple(Failure("math_answer", i, "error", "x") for i, r in enumerate(math_answer) if math.isnan(r))
         groups.append(ScoredGroup(Group(prompt, completions), math_answer, terms, failures))
-    write_rollouts(tmp_path / "eval.jsonl", groups)
-    return groups, ReplayRollout(tmp_path / "eval.jsonl")
+    return groups
 
 
 def run(recorded, places=(0, 1, 2), **options) -> Evaluation:
-    """An evaluation of the problems in these places; scoring looks the recorded scores up."""
-    groups, rollout = recorded
-    by_id = {scored.group.prompt.problem.id: scored for scored in groups}
+    """An evaluation of the problems in these places."""
     options = {"correct": "math_answer", "extract": lambda text: None if text == "-" else text} | options
-    return evaluate(
-        [groups[place].group.prompt for place in places],
-        rollout,
-        lambda sampled: [by_id[group.prompt.problem.id] for group in sampled],
-        SamplingParams(completions=4),
-        seed=0,
-        **options,
-    )
+    return evaluate([recorded[place] for place in places], **options)
 
 
 def problem_ids(evaluation: Evaluation) -> list[str]:
@@ -143,6 +131,7 @@ def test_an_evaluation_by_hand(recorded):
     assert evaluation.completion_tokens == 4.0
     assert evaluation.truncated_fraction == pytest.approx(4 / 12)
     assert evaluation.failed_fraction == pytest.approx(1 / 12)
+    assert evaluation.terms == pytest.approx({"math_answer": 5 / 11, "think_format": 1.0, "brevity": 0.5})
     assert (evaluation.num_problems, evaluation.k, evaluation.pass_k) == (3, 4, 2)
     assert evaluation.interval[0] < evaluation.avg < evaluation.interval[1]
 
@@ -150,7 +139,17 @@ def test_an_evaluation_by_hand(recorded):
 def test_its_metrics_are_in_the_table(recorded):
     metrics = run(recorded, pass_k=2).metrics("sums")
     assert {find_metric(name).name.removeprefix("eval/<dataset>/") for name in metrics} == {
-        *("avg@k", "pass@k", "maj@k", "ci_low", "ci_high", "completion_tokens", "truncated_fraction", "failed_fraction")
+        "reward/<term>",
+        *(
+            "avg@k",
+            "pass@k",
+            "maj@k",
+            "ci_low",
+            "ci_high",
+            "completion_tokens",
+            "truncated_fraction",
+            "failed_fraction",
+        ),
     }
     assert metrics["eval/sums/pass@2"] == pytest.approx(13 / 18)
     assert "eval/sums/maj@4" not in run(recorded, extract=None).metrics("sums")

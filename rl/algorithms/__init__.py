@@ -1,6 +1,6 @@
 """What an algorithm is: how rewards become advantages, and what one token costs.
 
-    G  completions of one prompt        T  tokens of one packed micro-batch
+G  completions of one prompt        T  tokens of one packed micro-batch
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rl.experience import Group, Prompt, SamplingParams
 
 
 class RolloutEngine(Protocol):
-    """Constructed with what its signature names of model_path, tokenizer, dtype and device, and its recipe's options."""
+    """Its constructor is given what it names of model_path, tokenizer, dtype and device, and its recipe's options."""
 
     def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]:
         """One group a prompt, in order. A completion depends on (seed, prompt.index, its place in the group) only."""

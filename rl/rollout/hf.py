@@ -144,13 +144,13 @@ class HFRollout:
         if not stop:
             return False
         # A stop text of k characters may straddle at most k tokens before the last, each at least a byte long.
-        tail = self.tokenizer.decode(row.token_ids[-(4 * max(map(len, stop)) + 1) :])
+        tail = str(self.tokenizer.decode(row.token_ids[-(4 * max(map(len, stop)) + 1) :]))
         return any(text in tail for text in stop)
 
     def _completion(self, row: _Row) -> Completion:
         assert row.finish_reason is not None
         ended = row.token_ids[-1] in self.end_ids
-        text = self.tokenizer.decode(row.token_ids[:-1] if ended else row.token_ids)
+        text = str(self.tokenizer.decode(row.token_ids[:-1] if ended else row.token_ids))
         return Completion(text, row.token_ids, row.logprobs, row.finish_reason, self.policy_step)
 
 

@@ -1,6 +1,6 @@
 """Drawing one token a row, reproducibly: row r draws with its own numbers, whoever its neighbours are.
 
-    B  rows        V  vocabulary
+B  rows        V  vocabulary
 """
 
 from __future__ import annotations
