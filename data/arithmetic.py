@@ -80,7 +80,7 @@ def draw_chain(rng: random.Random, num_terms: int, minus_fraction: float) -> Cha
     steps = []
     for _ in range(num_terms - 1):
         digit = rng.randint(1, 9)
-        minus = rng.random() < minus_fraction and digit <= total or total + digit > LARGEST_TOTAL
+        minus = (rng.random() < minus_fraction and digit <= total) or total + digit > LARGEST_TOTAL
         steps.append(("-" if minus else "+", digit))
         total += -digit if minus else digit
     return Chain(first, tuple(steps))

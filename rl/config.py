@@ -275,7 +275,7 @@ def _explain_override(error: Exception, overrides: Sequence[str]) -> str:
 def flat_keys(config: Any, prefix: str = "") -> list[str]:
     """Every dotted key of a config, sections included."""
     keys = []
-    for name in config if isinstance(config, DictConfig) else ():
+    for name in map(str, config) if isinstance(config, DictConfig) else ():
         keys.append(f"{prefix}{name}")
         if not OmegaConf.is_missing(config, name):
             keys += flat_keys(config[name], f"{prefix}{name}.")

@@ -363,7 +363,7 @@ def test_a_failed_reward_shows_its_reason_and_not_a_zero(scored):
 
 def test_the_closing_table_sets_before_beside_after_with_three_samples(scored):
     def evaluation(avg: float, groups=()) -> Evaluation:
-        return Evaluation(avg, avg, None, (avg - 0.05, avg + 0.05), 60.0, 0.0, 0.0, 200, 4, 4, groups)
+        return Evaluation(avg, avg, None, (avg - 0.05, avg + 0.05), 60.0, 0.0, 0.0, 200, 4, 4, groups=groups)
 
     rich = screen(width=80)
     rows = [("kept [reasoning]", "95 %", "99 %")]
