@@ -13,6 +13,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from transformers.utils import logging as transformers_logging
 
 from data.batches import Batches
 from data.examples import worked_examples
@@ -50,6 +51,7 @@ class Inputs:
 
 def run_recipe(composed: DictConfig) -> None:
     """Collective: one run, from the composed recipe to final/ and its closing table."""
+    transformers_logging.disable_progress_bar()
     config = typed(composed)
     directory = run_directory(config)
     resolved: Any = OmegaConf.to_container(composed, resolve=True)

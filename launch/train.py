@@ -24,7 +24,8 @@ from rl.config import compose_recipe, register, typed  # noqa: E402
 def main(config: DictConfig) -> None:
     from launch.run import run_recipe  # torch and the rest: after the recipe has been checked
 
-    run_recipe(config)
+    with explaining_errors():
+        run_recipe(config)
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class ScoringConfig:
-    workers: int = 2  # processes a rank
-    deadline_s: float = 5.0  # for one completion under one reward
+    workers: int = 1  # processes a rank
+    deadline_s: float = 2.0  # for one completion under one reward
 
 
 @dataclass(kw_only=True)
@@ -122,6 +122,7 @@ class EvalConfig:
     data: dict[str, Any] = field(default_factory=dict)  # as data.train, held out
     limit: int | None = None  # problems of each data set
     correct: str | None = None  # the reward that says right or wrong; null: the first of `rewards`
+    pass_k: int = 0  # k of pass@k; 0: as many as are sampled
     sampling: dict[str, Any] = field(default_factory=dict)  # over SamplingParams; its own, not the training's
 
     def __post_init__(self) -> None:
@@ -188,6 +189,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.params.temperature == 0 and self.params.completions > 1:
             raise ValueError("sampling.temperature=0 makes all completions of a group equal; use 1.0 to train")
+        if self.eval.pass_k > self.eval_params.completions:
+            raise ValueError(
+                f"eval.pass_k={self.eval.pass_k} needs as many completions of a problem, "
+                f"eval.sampling.completions={self.eval_params.completions}"
+            )
         if self.eval.correct is not None:
             check_choice("eval.correct", self.eval.correct, self.rewards)
         if self.model.path is None and not self.model.build:

@@ -198,7 +198,9 @@ def evaluate_and_log(step: int, config: TrainConfig, parts: Parts, run: Run) -> 
                 seed=config.seed + EVAL_SEED,
                 time=lambda phase: nullcontext(),
             )
-        results[name] = evaluate(groups, correct=parts.correct, extract=parts.extract, gather=distributed.gather)
+        results[name] = evaluate(
+            groups, correct=parts.correct, extract=parts.extract, pass_k=config.eval.pass_k, gather=distributed.gather
+        )
     metrics = {key: value for name, result in results.items() for key, value in result.metrics(name).items()}
     if metrics:
         run.tracker.log(step, metrics)
