@@ -70,23 +70,3 @@ def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """
     draws = np.random.PCG64(np.random.SeedSequence((seed, epoch))).random_raw(size)
     return np.argsort(draws, kind="stable")
-
-
-def shard(prompts: Sequence[Prompt], rank: int, world_size: int) -> list[Prompt]:
-    """The prompts of one rank: contiguous, equal shares. Joined in rank order they are the whole batch again."""
-    check_shareable(len(prompts), world_size)
-    share = len(prompts) // world_size
-    return list(prompts[rank * share : (rank + 1) * share])
-
-
-def check_shareable(prompts: int, world_size: int) -> None:
-    """ValueError unless `prompts` can be shared equally by the ranks; names the nearest value that can."""
-    if prompts % world_size == 0 and prompts > 0:
-        return
-    # Halves round up: 33 on 2 ranks could be 32 or 34, and the smaller surely fits.
-    below = prompts // world_size * world_size
-    nearest = below if prompts - below <= below + world_size - prompts else below + world_size
-    raise ValueError(
-        f"batch.prompts={prompts} cannot be shared equally by {world_size} ranks; "
-        f"the nearest value that can is batch.prompts={max(world_size, nearest)}"
-    )

@@ -132,7 +132,8 @@ def resumable(directory: Path, config: TrainConfig, resolved: Mapping[str, Any])
     newest = checkpoint.newest(directory / "checkpoints")
     if config.resume == "never":
         if newest is not None or (directory / "metrics.jsonl").exists():
-            at = f"stopped after step {newest.step}" if newest else "stopped before its first checkpoint"
+            end = "finished" if (directory / "final").exists() else "stopped"
+            at = f"{end} after step {newest.step}" if newest else "stopped before its first checkpoint"
             raise ValueError(
                 f"{directory} already holds a run, {at}. resume=auto goes on with it; "
                 f"run.dir=<another directory> starts anew beside it; nothing is ever overwritten"

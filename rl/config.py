@@ -212,7 +212,7 @@ def batch_arithmetic(config: TrainConfig, world_size: int) -> str:
     """What a step consists of, in words; ValueError where the ranks cannot share it."""
     prompts, group = config.batch.prompts, config.params.completions
     if prompts % world_size:
-        best = max(1, math.floor(prompts / world_size + 0.5)) * world_size
+        best = max(1, round(prompts / world_size)) * world_size
         raise ValueError(
             f"batch.prompts={prompts} cannot be shared equally by {world_size} ranks; "
             f"the nearest value that can is batch.prompts={best} "

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from data.batches import Batches, check_shareable, permutation, shard
+from data.batches import Batches, permutation
 from data.problem import Problem, ask
 from rl.experience import Prompt
 
@@ -63,29 +63,6 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_the_order_never_changes_between_versions_or_machines():
     assert permutation(8, 0, 0).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
     assert permutation(8, 0, 1).tolist() == [7, 4, 5, 1, 6, 2, 0, 3]
-
-
-def test_the_shares_of_the_ranks_joined_are_the_batch():
-    batch = make_batches(100, 12).at(5)
-    for world_size in (1, 2, 3, 4, 6, 12):
-        shares = [shard(batch, rank, world_size) for rank in range(world_size)]
-        assert {len(share) for share in shares} == {12 // world_size}
-        assert [prompt for share in shares for prompt in share] == batch
-
-
-@pytest.mark.parametrize(
-    ("prompts", "world_size", "nearest"), [(33, 2, 32), (3, 2, 2), (31, 4, 32), (30, 4, 28), (1, 8, 8), (5, 3, 6)]
-)
-def test_a_batch_that_ranks_cannot_share_names_the_nearest_that_they_can(prompts, world_size, nearest):
-    batch = make_batches(5, prompts).at(0)
-    message = (
-        f"batch.prompts={prompts} cannot be shared equally by {world_size} ranks; "
-        f"the nearest value that can is batch.prompts={nearest}"
-    )
-    with pytest.raises(ValueError) as error:  # noqa: PT011  the whole text is compared
-        shard(batch, 0, world_size)
-    assert str(error.value) == message
-    check_shareable(nearest, world_size)
 
 
 def test_epoch_counts_passes_over_the_problems():
