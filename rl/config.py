@@ -93,6 +93,8 @@ class OptimizerConfig:
 class BatchConfig:
     prompts: int = 32  # a step, all ranks together; each gives sampling.completions completions
     tokens_per_micro_batch: int = 8192  # padded tokens of one forward pass, prompts included
+    # Leave completions of advantage 0 out of the passes: same gradient in less time; policy/* then speak of the rest.
+    skip_without_advantage: bool = False
 
     def __post_init__(self) -> None:
         for name in ("prompts", "tokens_per_micro_batch"):

@@ -247,10 +247,8 @@ def _lora_layers(model: nn.Module) -> dict[str, Any]:
 def _add_token_metrics(
     tally: Tally, inputs: LossInputs, entropy: Tensor, trained: Tensor, algorithm: Algorithm
 ) -> None:
-    """Means over the trained tokens; nats per token, or fractions."""
+    """Means over the trained tokens; nats per token, or fractions. Without any the names are known, the values NaN."""
     count = int(trained.sum())
-    if count == 0:
-        return
     logprobs = inputs.logprobs.detach()
     ratio = importance_ratio(logprobs, inputs.old_logprobs)
     values = {
@@ -262,7 +260,7 @@ def _add_token_metrics(
     if inputs.ref_logprobs is not None:
         values["policy/kl_ref"] = k3(logprobs, inputs.ref_logprobs)
     for name, value in values.items():
-        tally.add(name, float(value[trained].double().mean()), weight=count)
+        tally.add(name, [float(value[trained].double().mean())] if count else [], weight=count)
 
 
 def _refuse_non_finite(value: float, what: str, step: int) -> None:

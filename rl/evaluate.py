@@ -49,7 +49,7 @@ class Evaluation:
     num_problems: int
     k: int  # completions of one problem
     pass_k: int
-    terms: Mapping[str, float] = field(default_factory=dict)  # reward term -> its mean over the completions that it could grade
+    terms: Mapping[str, float] = field(default_factory=dict)  # reward term -> mean over what it could grade
     groups: tuple[ScoredGroup, ...] = ()  # the first few, to print
 
     def metrics(self, dataset: str) -> dict[str, float]:
