@@ -106,7 +106,7 @@ def _compile() -> None:
             f"DeepSpeed compiles its shared-memory collectives on CPU ranks and needs a C++ compiler, but {compiler!r} "
             "was not found: install g++ (Debian and Ubuntu: apt install g++), or name another one in $CXX"
         )
-    print("compiling DeepSpeed's shared-memory op, about a minute, once", flush=True)
+    print("compiling DeepSpeed's shared-memory op, a minute or more, once", flush=True)
     start_s = time.monotonic()
     # The function DeepSpeed itself calls; in a process of its own, so that its output is seen only if it fails.
     program = "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
