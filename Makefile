@@ -37,7 +37,7 @@ install: $(STAMP)
 	@.venv/bin/python launch/build_ops.py
 
 train: install
-	torchrun --standalone --nproc_per_node=1 launch/train.py recipe=grpo_tiny $(ARGS)
+	torchrun --standalone --nproc_per_node=1 launch/train.py recipe=grpo_tiny resume=auto $(ARGS)
 
 # One thread a process: the tests start several ranks, and more threads than cores only wait for each other.
 test: install

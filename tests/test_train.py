@@ -16,11 +16,12 @@ from rl.tiny import build_tiny_model
 from rl.tracking import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-METRICS = (  # the names that issue trackers, notebooks and other programs read
-    "reward/mean reward/math_answer reward/think_format rollout/completion_tokens rollout/truncated_fraction "
-    "group/informative_fraction policy/entropy policy/clip_high_fraction policy/clip_low_fraction mismatch/kl_rollout "
-    "optim/grad_norm optim/lr time/rollout_s time/score_s time/update_s time/sync_s throughput/tokens_per_s"
-).split()
+METRICS = {  # the names that issue trackers, notebooks and other programs read
+    *("reward/mean", "reward/math_answer", "reward/think_format", "group/informative_fraction"),
+    *("rollout/completion_tokens", "rollout/truncated_fraction", "policy/entropy", "policy/clip_high_fraction"),
+    *("policy/clip_low_fraction", "mismatch/kl_rollout", "optim/grad_norm", "optim/lr", "throughput/tokens_per_s"),
+    *("time/rollout_s", "time/score_s", "time/update_s", "time/sync_s"),
+}
 
 
 def torchrun(*overrides: str, ranks: int = 1, cwd: Path = ROOT, cache: Path) -> subprocess.CompletedProcess[str]:
@@ -52,7 +53,9 @@ def test_grpo_math_trains_a_local_model_on_a_local_file_on_two_zero2_ranks(tmp_p
     (tmp_path / "mine.py").write_text("def shortness(problem, completion):\n    return -len(completion.text)\n")
     directory = tmp_path / "run"
     result = torchrun(
-        "recipe=grpo_math", f"+rewards.shortness.fn={tmp_path / 'mine.py'}:shortness", "rollout=hf", f"model.path={model}", f"run.dir={directory}", "model.dtype=float32", "steps=3",
+        "recipe=grpo_math",
+        f"+rewards.shortness.fn={tmp_path / 'mine.py'}:shortness", "rollout=hf",
+        f"model.path={model}", f"run.dir={directory}", "model.dtype=float32", "steps=3",
         f"data.train.gsm8k.path={gsm8k_file(tmp_path / 'train.jsonl', 1)}",
         f"eval.data.gsm8k.path={gsm8k_file(tmp_path / 'test.jsonl', 50)}",
         "batch.prompts=4", "sampling.completions=4", "sampling.max_tokens=24", "eval.sampling.max_tokens=24",
@@ -66,7 +69,7 @@ def test_grpo_math_trains_a_local_model_on_a_local_file_on_two_zero2_ranks(tmp_p
     rows = read_metrics(directory / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     for row in rows[:3]:
-        assert set(METRICS) <= set(row)
+        assert set(row) >= METRICS
         assert row["mismatch/kl_rollout"] < 1e-4  # the sampler had the trainer's weights, after each update too
         assert row["optim/grad_norm"] >= 0
     assert "eval/gsm8k/avg@1" in rows[0]
