@@ -49,7 +49,13 @@ class Chain:
 
 
 def arithmetic(
-    split: str, size: int, seed: int = 0, min_terms: int = 3, max_terms: int = 5, minus_fraction: float = 0.3
+    split: str,
+    size: int,
+    seed: int = 0,
+    min_terms: int = 3,
+    max_terms: int = 5,
+    minus_fraction: float = 0.3,
+    borrow: bool = False,
 ) -> list[Problem]:
     """`size` different problems of min_terms to max_terms digits each; the same arguments give the same problems.
 
@@ -62,7 +68,7 @@ def arithmetic(
     chains: dict[str, Chain] = {}
     attempts = 0
     while len(chains) < size:
-        chain = draw_chain(rng, rng.randint(min_terms, max_terms), minus_fraction)
+        chain = draw_chain(rng, rng.randint(min_terms, max_terms), minus_fraction, borrow)
         if split_of(chain) == split:
             chains.setdefault(chain.text, chain)
         attempts += 1
@@ -74,13 +80,14 @@ def arithmetic(
     return [_problem(f"arithmetic/{split}/{seed}/{i:05d}", chain) for i, chain in enumerate(chains.values())]
 
 
-def draw_chain(rng: random.Random, num_terms: int, minus_fraction: float) -> Chain:
+def draw_chain(rng: random.Random, num_terms: int, minus_fraction: float, borrow: bool = False) -> Chain:
     """Digits 1 to 9; a step subtracts with probability minus_fraction, unless the total would fall below zero."""
     first = total = rng.randint(1, 9)
     steps = []
     for _ in range(num_terms - 1):
         digit = rng.randint(1, 9)
-        minus = (rng.random() < minus_fraction and digit <= total) or total + digit > LARGEST_TOTAL
+        takes = rng.random() < minus_fraction and digit <= (total if borrow else total % 10)
+        minus = takes or total + digit > LARGEST_TOTAL
         steps.append(("-" if minus else "+", digit))
         total += -digit if minus else digit
     return Chain(first, tuple(steps))

@@ -258,6 +258,11 @@ def compose_recipe(overrides: Sequence[str]) -> DictConfig:
             raise ValueError(_explain_override(error, overrides)) from error
 
 
+def summaries() -> dict[str, str]:
+    """Each recipe and the first line of its header."""
+    return {file.stem: file.read_text().split("\n")[0].removeprefix("# ") for file in sorted(RECIPES.glob("*.yaml"))}
+
+
 def _explain_missing(error: MissingConfigException) -> str:
     group, _, wanted = str(error.missing_cfg_file or "").rpartition("/")
     options = error.options or [file.stem for file in sorted((RECIPES / group).glob("*.yaml"))]
@@ -270,8 +275,7 @@ def _explain_override(error: Exception, overrides: Sequence[str]) -> str:
     cause = f": {error.__cause__}".split("\n")[0] if error.__cause__ is not None else ""
     recipe = [override for override in overrides if override.startswith("recipe=")]
     if not recipe:
-        names = ", ".join(file.stem for file in sorted(RECIPES.glob("*.yaml")))
-        return f"name a recipe: recipe=<name>. There are: {names}"
+        return f"name a recipe: recipe=<name>. There are: {', '.join(summaries())}"
     known = set(flat_keys(compose("train", overrides=recipe)))
     for override in overrides:
         key = override.partition("=")[0]
