@@ -103,7 +103,17 @@ def go(
     with Tracker(sinks) as tracker:
         run = Run(directory, resolved, tracker, console)
         run.next_step = next_step
-        return train(config, parts, run)
+        try:
+            return train(config, parts, run)
+        except distributed.FailedTogether as error:
+            raise distributed.FailedTogether(f"{error}\n{what_is_left(directory)}") from error
+
+
+def what_is_left(directory: Path) -> str:
+    """For the end of an error message: what is on disk and how to go on."""
+    kept = checkpoint.complete(directory / "checkpoints")
+    rollouts = f"what was sampled is in {directory / 'rollouts'}"
+    return f"{rollouts}; resume=auto goes on from {kept[-1] if kept else 'the start'}"
 
 
 def file_sinks(config: TrainConfig, directory: Path, resolved: Mapping[str, Any], next_step: int) -> list[Sink]:
