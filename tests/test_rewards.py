@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rewards.arithmetic_steps import arithmetic_steps
 from rewards.countdown import countdown
 from rewards.math_answer import extract_answer, math_answer
 from rewards.tag_count import tag_count
@@ -303,3 +304,22 @@ def test_left_to_right_and_precedence_are_those_of_arithmetic(game, make_complet
 def test_a_problem_without_numbers_is_a_bug_not_a_wrong_answer(metadata, game, make_completion):
     with pytest.raises(ValueError, match=r"metadata\['nums'\]"):
         countdown(dataclasses.replace(game, metadata=metadata), make_completion("<answer>1</answer>"))
+
+
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        ("7+8=15\n15-3=12", 1.0),
+        ("7+8=14\n14-3=11", 0.5),  # the mistake is counted where it was made
+        ("7+8=15\n14-3=11", 0.5),  # copied wrongly
+        ("7+8=15\n15-4=11", 0.5),  # another operation than the problem's
+        ("7+8=15", 0.5),
+        ("7+8=15\n15-3=12\n12+1=13", 2 / 3),  # a step too many
+        ("well, 7+8=15\n15-3=12", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_arithmetic_steps(thinking, expected, problem, make_completion):
+    asked = dataclasses.replace(problem, metadata={"start": 7, "operations": ["+8", "-3"]})
+    completion = make_completion(f"<think>{thinking}</think><answer>12</answer>")
+    assert arithmetic_steps(asked, completion) == pytest.approx(expected)
