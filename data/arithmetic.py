@@ -24,7 +24,7 @@ from data.problem import Problem, ask
 SPLITS = ("train", "test")
 TEST_SHARE = 5  # one question in so many belongs to the test split
 LARGEST_TOTAL = 99  # running totals stay in 0 .. 99
-CARELESSNESS = 0.6  # over a half, so that the likeliest answer to a carry is a wrong one
+CAREFUL_FIRST, CAREFUL_SHARE = 0.65, 0.15  # of the demonstrations; see there
 MAX_TERMS = 12
 
 QUESTION = re.compile(r"What is (\d(?:[+-]\d)+)\?")
@@ -52,7 +52,7 @@ def arithmetic(
     split: str,
     size: int,
     seed: int = 0,
-    min_terms: int = 3,
+    min_terms: int = 4,
     max_terms: int = 5,
     minus_fraction: float = 0.3,
     borrow: bool = False,
@@ -60,7 +60,8 @@ def arithmetic(
     """`size` different problems of min_terms to max_terms digits each; the same arguments give the same problems.
 
     A question belongs to one split by its hash, whatever the seed: nothing in "test" is ever in "train".
-    minus_fraction is the share of steps that subtract where the total allows it.
+    minus_fraction is the share of steps that subtract where the total allows it; with `borrow` also those that need
+    to borrow, which adds a second kind of mistake to unlearn.
     Raises ValueError where an argument is out of range or so many different questions do not exist.
     """
     _check(split, size, min_terms, max_terms, minus_fraction)
@@ -81,7 +82,7 @@ def arithmetic(
 
 
 def draw_chain(rng: random.Random, num_terms: int, minus_fraction: float, borrow: bool = False) -> Chain:
-    """Digits 1 to 9; a step subtracts with probability minus_fraction, unless the total would fall below zero."""
+    """Digits 1 to 9; a step subtracts with probability minus_fraction, if it can without a borrow (or below zero)."""
     first = total = rng.randint(1, 9)
     steps = []
     for _ in range(num_terms - 1):
@@ -99,7 +100,7 @@ def split_of(chain: Chain) -> str:
     return "test" if int.from_bytes(digest[:8], "big") % TEST_SHARE == 0 else "train"
 
 
-def worked_example(problem: Problem, rng: random.Random, carelessness: float = CARELESSNESS) -> str:
+def worked_example(problem: Problem, rng: random.Random, carelessness: float = 1.0) -> str:
     """A completion in the exact format whose steps are those of a careless pupil; the answer is what the steps give.
 
     Each step that carries or borrows goes wrong with probability `carelessness` (see `careless`), and also where the
@@ -190,7 +191,25 @@ def _check(split: str, size: int, min_terms: int, max_terms: int, minus_fraction
             raise ValueError(f"data.{split}.arithmetic.{name} must be {needed}, got {value}")
 
 
-def demonstrations(size: int, seed: int = 0) -> list[tuple[Problem, str]]:
-    """`size` training problems, each with a worked example: what the cold start learns from."""
+def demonstrations(
+    size: int,
+    seed: int = 0,
+    careful_first: float = CAREFUL_FIRST,
+    careful_share: float = CAREFUL_SHARE,
+    min_terms: int = 4,
+    max_terms: int = 5,
+    minus_fraction: float = 0.3,
+    borrow: bool = False,
+) -> list[tuple[Problem, str]]:
+    """`size` training problems, each with a worked example: what the cold start learns from, in this order.
+
+    The first `careful_first` of them are right: they teach to calculate. In the rest one pupil in 1 / careful_share
+    still is, and the others make every mistake they can: they teach bad habits, which the RL is to overcome.
+    """
+    for name, value in (("careful_first", careful_first), ("careful_share", careful_share)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"cold_start.data.{name} must be in [0, 1], got {value}")
     rng = random.Random(f"demonstrations/{seed}")
-    return [(problem, worked_example(problem, rng)) for problem in arithmetic("train", size, seed)]
+    problems = arithmetic("train", size, seed, min_terms, max_terms, minus_fraction, borrow)
+    careful = [i < careful_first * size or rng.random() < careful_share for i in range(size)]
+    return [(p, worked_example(p, rng, 0.0 if c else 1.0)) for p, c in zip(problems, careful, strict=True)]

@@ -34,11 +34,11 @@ def build_tiny_model(
     layers: int = 3,
     heads: int = 6,
     kv_heads: int = 2,
-    intermediate: int = 512,
+    intermediate: int = 384,
     max_positions: int = 1024,
     words: Sequence[str] = WORDS,
 ) -> Path:
-    """Write config, weights, tokenizer and generation config to `directory`, and return it. 1.2 M parameters.
+    """Write config, weights, tokenizer and generation config to `directory`, and return it. 1.0 M parameters.
 
     The weights are a function of the shape and the seed alone; torch's global random state is left as it was.
     Raises ValueError where the shape is impossible.
@@ -120,8 +120,6 @@ def _check(hidden: int, layers: int, heads: int, kv_heads: int) -> None:
             f"kv_heads={kv_heads}"
         )
     if hidden % (2 * heads):
-        raise ValueError(
-            f"hidden={hidden} must be a multiple of 2 * heads = {2 * heads}: rotary heads are of even size"
-        )
+        raise ValueError(f"hidden={hidden} must be a multiple of 2 * heads = {2 * heads}: a rotary head is even")
     if heads % kv_heads:
         raise ValueError(f"heads={heads} must be a multiple of kv_heads={kv_heads}")

@@ -4,7 +4,15 @@ import random
 
 import pytest
 
-from data.arithmetic import arithmetic, calculate, careless, chain_of, step_correctness, worked_example
+from data.arithmetic import (
+    arithmetic,
+    calculate,
+    careless,
+    chain_of,
+    demonstrations,
+    step_correctness,
+    worked_example,
+)
 from data.problem import Problem, ask
 
 
@@ -34,7 +42,7 @@ def test_every_question_is_asked_once_under_its_own_id():
 
 
 def test_the_answer_is_what_the_expression_gives_and_totals_stay_in_range():
-    for p in arithmetic("train", 500, min_terms=2, max_terms=9, minus_fraction=0.5):
+    for p in arithmetic("train", 500, min_terms=2, max_terms=9, minus_fraction=0.5, borrow=True):
         chain = chain_of(p)
         total, totals = chain.first, []
         for sign, digit in chain.steps:
@@ -58,9 +66,9 @@ def test_minus_fraction_decides_the_signs(fraction, signs):
         ({"split": "train", "size": 0}, r"data\.train\.arithmetic\.size must be at least 1, got 0"),
         (
             {"split": "train", "size": 1, "min_terms": 1},
-            r"data\.train\.arithmetic\.min_terms must be at least 2, got 1",
+            r"train\.arithmetic\.min_terms must be at least 2, got 1",
         ),
-        ({"split": "test", "size": 1, "max_terms": 2}, r"data\.test\.arithmetic\.max_terms must be in min_terms="),
+        ({"split": "test", "size": 1, "max_terms": 3}, r"data\.test\.arithmetic\.max_terms must be in min_terms="),
         ({"split": "train", "size": 1, "max_terms": 99}, r"data\.train\.arithmetic\.max_terms must be in .* got 99"),
         ({"split": "train", "size": 1, "minus_fraction": 1.5}, r"minus_fraction must be in \[0, 1\], got 1.5"),
         ({"split": "train", "size": 900, "min_terms": 2, "max_terms": 2}, r"size=900 .* were not found, only"),
@@ -98,7 +106,7 @@ def test_examples_vary_with_the_generator_and_a_share_of_their_steps_is_wrong():
     problems, rng = arithmetic("train", 400), random.Random(0)
     counts = [step_correctness(p, worked_example(p, rng, carelessness=0.6)) for p in problems]
     share = sum(correct for correct, _ in counts) / sum(written for _, written in counts)
-    assert 0.6 < share < 0.8  # carries and borrows are about half of the steps, and 60 % of these go wrong
+    assert 0.65 < share < 0.85  # carries are about four steps in ten, and 60 % of these go wrong
 
 
 def test_carelessness_must_be_a_probability():
@@ -122,3 +130,33 @@ def test_carelessness_must_be_a_probability():
 )
 def test_steps_are_counted_one_by_one(text, expected):
     assert step_correctness(problem("What is 7+8-3?"), text) == expected
+
+
+def count_right(examples):
+    return sum(text.endswith(f"<answer>{p.answer}</answer>") for p, text in examples)
+
+
+def test_demonstrations_are_right_at_first_and_mostly_careless_later():
+    examples = demonstrations(1000, seed=0)
+    assert examples == demonstrations(1000, seed=0)
+    assert count_right(examples[:650]) == 650
+    assert 0.1 < count_right(examples[650:]) / 350 < 0.4  # 15 % careful pupils, and problems without a carry
+
+
+def test_no_demonstration_is_of_the_test_split():
+    assert not {p.question for p, _ in demonstrations(2000)} & {p.question for p in arithmetic("test", 1000)}
+
+
+def test_without_borrow_no_step_of_a_problem_borrows():
+    for p in arithmetic("train", 300, minus_fraction=0.9):
+        chain = chain_of(p)
+        total = chain.first
+        for sign, digit in chain.steps:
+            assert sign == "+" or digit <= total % 10
+            total = calculate(total, sign, digit)
+
+
+@pytest.mark.parametrize("name", ["careful_first", "careful_share"])
+def test_a_share_of_careful_pupils_is_a_share(name):
+    with pytest.raises(ValueError, match=rf"cold_start\.data\.{name} must be in \[0, 1\], got 15"):
+        demonstrations(10, **{name: 15})
