@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import AutoConfig
 
 from data.batches import permutation
 from data.problem import Problem
@@ -23,7 +24,7 @@ from rl.batch import Trajectory, build_micro_batches
 from rl.binding import build, locate
 from rl.config import LoraConfig, TrainConfig
 from rl.engine import PolicyEngine
-from rl.policy import check_model_path, load_model
+from rl.policy import check_model_path, load_model, local_or_hub
 
 SAY_EVERY = 50  # steps of a cold start
 
@@ -46,6 +47,17 @@ def base_model(config: TrainConfig) -> str:
             build(section, "model.build", directory=partial, seed=config.seed)
             partial.rename(directory)
     return str(directory)
+
+
+def check_length(config: TrainConfig, base: str) -> None:
+    """ValueError where prompt and completion together outgrow the positions that the model knows."""
+    known = getattr(AutoConfig.from_pretrained(local_or_hub(base)), "max_position_embeddings", None)
+    longest = config.data.max_prompt_tokens + max(config.params.max_tokens, config.eval_params.max_tokens)
+    if known is not None and longest > known:
+        raise ValueError(
+            f"data.max_prompt_tokens={config.data.max_prompt_tokens} and max_tokens of sampling or eval.sampling make "
+            f"{longest} tokens, but the model knows {known} positions; lower sampling.max_tokens"
+        )
 
 
 def starting_model(config: TrainConfig, base: str, tokenizer: Any, prompts: PromptBuilder) -> str:

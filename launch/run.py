@@ -64,6 +64,7 @@ def run_recipe(composed: DictConfig) -> None:
         terms = reward_terms(config.rewards)
         previous = resumable(directory, config, resolved)
         base = models.base_model(config)
+        models.check_length(config, base)
         inputs = read_inputs(config, base)
     with contextlib.ExitStack() as stack:
         with distributed.together():
@@ -197,9 +198,19 @@ def read_inputs(config: TrainConfig, base: str) -> Inputs:
     for name in config.eval.data:
         problems = load_problems({name: config.eval.data[name]}, "eval.data")[: config.eval.limit]
         held_out[name] = [prompts.build(p, i) for i, p in enumerate(fitting(prompts, problems, f"eval.data.{name}"))]
+    warn_of_overlap(kept, held_out)
     batches = Batches(kept, prompts.build, prompts_per_step=config.batch.prompts, seed=config.seed)
     say(f"{len(kept):,} training problems, {batches.epoch(config.steps):.2g} epochs in {config.steps} steps")
     return Inputs(batches=batches, held_out=held_out, tokenizer=tokenizer, prompts=prompts)
+
+
+def warn_of_overlap(problems: list[Problem], held_out: Mapping[str, list[Prompt]]) -> None:
+    """Accuracy on problems that were trained on says nothing."""
+    trained = {problem.question for problem in problems}
+    for name, prompts in held_out.items():
+        seen = sum(prompt.problem.question in trained for prompt in prompts)
+        if seen:
+            say(f"warning: {seen} of {len(prompts)} problems of eval.data.{name} are also in data.train")
 
 
 def load_problems(sections: Mapping[str, Any], key: str) -> list[Problem]:
