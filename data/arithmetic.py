@@ -28,8 +28,6 @@ CAREFUL_FIRST, CAREFUL_SHARE = 0.65, 0.15  # of the demonstrations; see there
 MAX_TERMS = 12
 
 QUESTION = re.compile(r"What is (\d(?:[+-]\d)+)\?")
-STEP = re.compile(r"(-?\d+)([+-])(\d+)=(-?\d+)")
-THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,29 +132,6 @@ def careless(total: int, sign: str, digit: int) -> int:
     return 10 * tens + ((ones + digit) % 10 if sign == "+" else abs(ones - digit))
 
 
-def step_correctness(problem: Problem, text: str) -> tuple[int, int]:
-    """(correct, written): how many of the lines in <think> are right, and how many lines there are.
-
-    Line k is right if it applies the k-th sign and digit of the question to the total written one line before (the
-    first number for k = 1), and calculates correctly. An early mistake is thus counted once, not again in every
-    later line. No <think> block: (0, 0).
-    """
-    chain = chain_of(problem)
-    think = THINK.search(text)
-    lines = [line for line in think.group(1).split("\n") if line.strip()] if think else []
-    correct, total = 0, chain.first
-    for (sign, digit), line in zip(chain.steps, lines, strict=False):
-        step = STEP.fullmatch(line)
-        if step is None:
-            break
-        result = int(step[4])
-        correct += (int(step[1]), step[2], int(step[3])) == (total, sign, digit) and result == calculate(
-            total, sign, digit
-        )
-        total = result
-    return correct, len(lines)
-
-
 def chain_of(problem: Problem) -> Chain:
     """The chain that a question of this data set asks for; ValueError for a question of another."""
     match = QUESTION.fullmatch(problem.question)
@@ -173,7 +148,7 @@ def _problem(id_: str, chain: Chain) -> Problem:
         messages=ask(f"What is {chain.text}?"),
         answer=str(chain.total),
         source="arithmetic",
-        metadata={"terms": len(chain.steps) + 1},
+        metadata={"start": chain.first, "operations": [f"{sign}{digit}" for sign, digit in chain.steps]},
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from torch import nn
 from transformers import AutoConfig
 
-from data.batches import permutation
 from data.problem import Problem
 from data.prompts import PromptBuilder
 from rl import distributed
@@ -92,7 +91,7 @@ def cold_start(config: TrainConfig, base: str, prompts: PromptBuilder) -> Policy
     algorithm = SFT()
     for step in range(section.steps):
         micro_batches = build_micro_batches(
-            example_trajectories(examples, step, section.examples, config.seed, prompts),
+            example_trajectories(examples, step, section.examples, prompts),
             algorithm.normalization,
             tokens_per_micro_batch=config.batch.tokens_per_micro_batch,
             max_completion_tokens=config.params.max_tokens,
@@ -106,13 +105,12 @@ def cold_start(config: TrainConfig, base: str, prompts: PromptBuilder) -> Policy
 
 
 def example_trajectories(
-    examples: Sequence[tuple[Problem, str]], step: int, count: int, seed: int, prompts: PromptBuilder
+    examples: Sequence[tuple[Problem, str]], step: int, count: int, prompts: PromptBuilder
 ) -> list[Trajectory]:
-    """This rank's share of the worked examples of one step; each epoch is a new order."""
+    """This rank's share of the worked examples of one step, in the order that the data has, over and over."""
     items = []
     for position in range(step * count + distributed.rank(), (step + 1) * count, distributed.world_size()):
-        epoch, place = divmod(position, len(examples))
-        problem, answer = examples[int(permutation(len(examples), seed, epoch)[place])]
+        problem, answer = examples[position % len(examples)]
         answer_ids = prompts.encode_answer(answer)
         items.append(Trajectory(prompts.build(problem, position).token_ids, answer_ids, [0.0] * len(answer_ids), 1.0))
     return items

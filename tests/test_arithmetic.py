@@ -1,4 +1,4 @@
-"""The embedded data set: its problems, its pupils, and the count of correct steps."""
+"""The embedded data set: its problems and its pupils."""
 
 import random
 
@@ -10,10 +10,10 @@ from data.arithmetic import (
     careless,
     chain_of,
     demonstrations,
-    step_correctness,
     worked_example,
 )
 from data.problem import Problem, ask
+from rewards.arithmetic_steps import arithmetic_steps
 
 
 def problem(question: str, answer: str = "") -> Problem:
@@ -102,34 +102,16 @@ def test_the_bugs_show_only_where_a_carry_or_a_borrow_is_needed():
             assert (careless(total, "-", digit) == total - digit) == (total % 10 >= digit)
 
 
-def test_examples_vary_with_the_generator_and_a_share_of_their_steps_is_wrong():
+def test_examples_vary_with_the_generator_and_a_share_of_their_steps_is_wrong(make_completion):
     problems, rng = arithmetic("train", 400), random.Random(0)
-    counts = [step_correctness(p, worked_example(p, rng, carelessness=0.6)) for p in problems]
-    share = sum(correct for correct, _ in counts) / sum(written for _, written in counts)
+    shares = [arithmetic_steps(p, make_completion(worked_example(p, rng, carelessness=0.6))) for p in problems]
+    share = sum(shares) / len(shares)
     assert 0.65 < share < 0.85  # carries are about four steps in ten, and 60 % of these go wrong
 
 
 def test_carelessness_must_be_a_probability():
     with pytest.raises(ValueError, match=r"carelessness must be in \[0, 1\], got 60"):
         worked_example(problem("What is 1+1?"), random.Random(0), carelessness=60)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("<think>7+8=15\n15-3=12</think><answer>12</answer>", (2, 2)),
-        ("<think>7+8=5\n5-3=2</think><answer>2</answer>", (1, 2)),  # one mistake is counted once
-        ("<think>7+8=15\n14-3=11</think>", (1, 2)),  # the wrong number copied
-        ("<think>7+8=15\n15+3=18</think>", (1, 2)),  # the wrong sign
-        ("<think>7+8=15</think>", (1, 1)),  # a step left out
-        ("<think>7+8=15\n15-3=12\n12+0=12</think>", (2, 3)),  # a step too many
-        ("<think>7+8=15\nwell\n15-3=12</think>", (1, 3)),  # what follows no step cannot be judged
-        ("<think></think><answer>12</answer>", (0, 0)),
-        ("<answer>12</answer>", (0, 0)),
-    ],
-)
-def test_steps_are_counted_one_by_one(text, expected):
-    assert step_correctness(problem("What is 7+8-3?"), text) == expected
 
 
 def count_right(examples):
