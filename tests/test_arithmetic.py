@@ -50,7 +50,7 @@ def test_the_answer_is_what_the_expression_gives_and_totals_stay_in_range():
             totals.append(total)
         assert p.answer == str(totals[-1])
         assert all(0 <= total <= 99 for total in totals)
-        assert 2 <= p.metadata["terms"] == len(chain.steps) + 1 <= 9
+        assert 2 <= len(p.metadata["operations"]) + 1 == len(chain.steps) + 1 <= 9
 
 
 @pytest.mark.parametrize(("fraction", "signs"), [(0.0, {"+"}), (1.0, {"+", "-"})])
