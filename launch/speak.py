@@ -16,10 +16,10 @@ from rl.distributed import FailedTogether
 
 @contextlib.contextmanager
 def explaining_errors() -> Iterator[None]:
-    """A ValueError is what a user can mend, FailedTogether what stopped a run: a message, no traceback. Exit code 2."""
+    """A ValueError is what a user can mend, the others what stopped a run: a message, no traceback. Exit code 2."""
     try:
         yield
-    except (ValueError, FailedTogether) as error:
+    except (ValueError, FailedTogether, FloatingPointError) as error:
         if os.environ.get("TRACEBACK"):
             raise
         message = f"error: {error}"
