@@ -159,8 +159,8 @@ class PolicyEngine:
             grad_norm = float(self.policy.get_global_grad_norm())
             if not math.isfinite(grad_norm):  # the same number on every rank, and known only after the step
                 raise FloatingPointError(
-                    f"the gradient norm of update {self.step} is {grad_norm} and the weights are lost; resume=auto goes "
-                    f"on from the last checkpoint. Lower optimizer.lr, or set model.dtype=float32"
+                    f"the gradient norm of update {self.step} is {grad_norm} and the weights are lost; resume=auto "
+                    f"goes on from the last checkpoint. Lower optimizer.lr, or set model.dtype=float32"
                 )
         else:
             grad_norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm))
