@@ -1,0 +1,215 @@
+"""Log-probabilities of a packed micro-batch: those of the plain model, without ever making all the logits."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
+
+from rl import policy
+from rl.batch import MicroBatch, Trajectory, micro_batch
+from rl.policy import Policy, SoftCapped, check_model_path, load_model, load_tokenizer, output_head, token_logprobs
+from rl.tiny import build_tiny_model
+
+TEMPERATURES = [1.0, 0.6]
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("tied")
+    return build_tiny_model(directory, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48)
+
+
+@pytest.fixture(scope="module")
+def untied(tied, tmp_path_factory) -> Path:
+    """The same body with a head of its own, and dropout and a window that training must not see."""
+    model = AutoModelForCausalLM.from_pretrained(tied)
+    model.config.tie_word_embeddings = False
+    model.config.attention_dropout = 0.5
+    model.lm_head = nn.Linear(32, model.config.vocab_size, bias=False)
+    torch.nn.init.normal_(model.lm_head.weight, generator=torch.Generator().manual_seed(1))
+    directory = tmp_path_factory.mktemp("untied")
+    model.save_pretrained(directory)
+    return directory
+
+
+def draw_batch(count: int = 5, longest: int = 12) -> tuple[list[Trajectory], MicroBatch]:
+    draw = random.Random(0)
+    items = []
+    for _ in range(count):
+        prompt = [draw.randrange(200) for _ in range(draw.randint(1, 6))]
+        answer = [draw.randrange(200) for _ in range(draw.randint(1, longest))]
+        items.append(Trajectory(prompt, answer, [-1.0] * len(answer), 1.0))
+    return items, micro_batch(items, [1.0] * count)
+
+
+def plain_scores(model: nn.Module, items: list[Trajectory], temperature: float) -> tuple[Tensor, Tensor]:
+    """One sequence at a time, the model's own logits whole: log-probabilities and entropies of completion tokens."""
+    logprobs, entropies = [], []
+    for item in items:
+        ids = torch.tensor([[*item.prompt_ids, *item.completion_ids]])
+        scores = torch.log_softmax(model(input_ids=ids).logits[0] / temperature, dim=-1)
+        start = len(item.prompt_ids)
+        for place in range(start, ids.shape[1]):
+            logprobs.append(scores[place - 1, ids[0, place]])  # the token before it predicts it
+            entropies.append(-(scores[place - 1].exp() * scores[place - 1]).sum())
+    return torch.stack(logprobs), torch.stack(entropies)
+
+
+@pytest.mark.parametrize("logits_per_chunk", [1, 2000, 1 << 24])
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("head", ["tied", "untied"])
+def test_scores_and_gradients_equal_a_plain_log_softmax_of_all_logits(
+    head, temperature, logits_per_chunk, request, monkeypatch
+):
+    monkeypatch.setattr(policy, "LOGITS_PER_CHUNK", logits_per_chunk)
+    path = str(request.getfixturevalue(head))
+    ours, plain = load_model(path, "float32").train(), load_model(path, "float32").train()
+    items, batch = draw_batch()
+    scores = token_logprobs(ours, batch, temperature)
+    logprobs, entropies = plain_scores(plain, items, temperature)
+    assert_close(scores.logprobs[batch.loss_mask], logprobs, rtol=1e-5, atol=1e-5)
+    assert_close(scores.entropy[batch.loss_mask], entropies.detach(), rtol=1e-5, atol=1e-5)
+
+    weights = torch.linspace(-1, 1, len(logprobs))
+    (scores.logprobs[batch.loss_mask] * weights).sum().backward()
+    (logprobs * weights).sum().backward()
+    for (name, mine), (_, other) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
+        scale = float(other.grad.abs().max())
+        assert scale > 0, name
+        assert (mine.grad - other.grad).abs().max() < 1e-5 * scale, name
+
+
+def test_prompts_score_zero_and_the_entropy_carries_no_gradient(tied):
+    _, batch = draw_batch()
+    scores = token_logprobs(load_model(str(tied), "float32"), batch)
+    assert (scores.logprobs[~batch.loss_mask] == 0).all()
+    assert (scores.entropy[~batch.loss_mask] == 0).all()
+    assert (scores.entropy[batch.loss_mask] > 0).all()
+    assert scores.logprobs.requires_grad
+    assert not scores.entropy.requires_grad
+
+
+def test_a_sequence_scores_the_same_whatever_it_is_packed_with(tied):
+    model = load_model(str(tied), "float32")
+    items, batch = draw_batch()
+    together = token_logprobs(model, batch).logprobs[batch.loss_mask]
+    alone = []
+    for item in items:
+        one = micro_batch([item], [1.0])
+        alone.append(token_logprobs(model, one).logprobs[one.loss_mask])
+    assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_no_tensor_is_larger_than_one_chunk_of_logits(tied, monkeypatch):
+    model = load_model(str(tied), "float32")
+    vocabulary = model.config.vocab_size
+    _, batch = draw_batch(count=40, longest=30)
+    num_tokens = int(batch.loss_mask.sum())
+    chunk = 16 * vocabulary
+    monkeypatch.setattr(policy, "LOGITS_PER_CHUNK", chunk)
+    largest = Largest(vocabulary)
+    with largest:
+        token_logprobs(model, batch).logprobs.sum().backward()
+    assert largest.logits == chunk  # logits were seen, 16 rows of them
+    assert num_tokens * vocabulary > 20 * chunk
+    assert largest.numel < num_tokens * vocabulary
+
+
+def test_no_logits_are_kept_for_the_backward_pass(tied):
+    kept: list[torch.Size] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    model = load_model(str(tied), "float32")
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        token_logprobs(model, draw_batch()[1]).logprobs.sum().backward()
+    assert kept
+    assert not [shape for shape in kept if shape[-1:] == (model.config.vocab_size,)]
+
+
+class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """Watches every operation, those of the backward pass too, for the largest tensor it makes."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.numel, self.logits = vocabulary, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+                if tensor.dim() == 2 and tensor.shape[1] == self.vocabulary and tensor.shape[0] != 32:
+                    self.logits = max(self.logits, tensor.numel())
+        return result
+
+
+def test_dropout_is_off_in_a_model_that_trains(untied):
+    model = load_model(str(untied), "float32").train()
+    _, batch = draw_batch()
+    first, second = token_logprobs(model, batch).logprobs, token_logprobs(model, batch).logprobs
+    assert torch.equal(first, second)
+    assert model.config.attention_dropout == 0.5  # the model's own setting; the modules' are what forward reads
+
+
+def test_greedy_sampling_is_scored_at_temperature_one(tied):
+    _, batch = draw_batch()
+    model = load_model(str(tied), "float32")
+    assert torch.equal(Policy(model, 0.0)(batch)[0], token_logprobs(model, batch, 1.0).logprobs)
+
+
+def test_the_soft_cap_of_gemma_bounds_the_logits(tied):
+    model = load_model(str(tied), "float32")
+    model.config.final_logit_softcapping = 2.0
+    head = output_head(model)
+    assert isinstance(head, SoftCapped)
+    hidden = torch.randn(3, 32) * 100
+    assert_close(head(hidden), 2 * torch.tanh(model.lm_head(hidden) / 2))
+
+
+def test_a_lora_model_is_scored_with_its_adapters(tied):
+    from launch.models import with_lora
+    from rl.config import LoraConfig
+
+    model = with_lora(load_model(str(tied), "float32"), LoraConfig(rank=2))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+    items, batch = draw_batch()
+    scores = token_logprobs(model, batch).logprobs[batch.loss_mask]
+    assert_close(scores, plain_scores(model, items, 1.0)[0], rtol=1e-5, atol=1e-5)
+    with model.disable_adapter():
+        assert (token_logprobs(model, batch).logprobs[batch.loss_mask] - scores).abs().max() > 1e-3
+
+
+# ---------------------------------------------------------------------- paths
+
+
+@pytest.mark.parametrize("path", ["/nowhere/model", "./model", "~/no such model", "just-a-name", "a/b/c"])
+def test_a_model_path_that_does_not_exist_is_refused_before_anything_loads(path):
+    with pytest.raises(ValueError, match=r"model\.path=.* does not exist, and is not of the form owner/name"):
+        check_model_path(path)
+
+
+def test_a_directory_without_a_config_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is a directory without a config\.json"):
+        check_model_path(str(tmp_path))
+
+
+def test_a_hub_model_that_cannot_be_reached_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"hf download nobody/no-such-model --local-dir DIR.*model\.path=DIR"):
+        check_model_path("nobody/no-such-model")
+
+
+def test_a_model_directory_is_accepted(tied):
+    check_model_path(str(tied))
+    assert load_tokenizer(str(tied)).eos_token == "<|im_end|>"
