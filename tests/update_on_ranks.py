@@ -1,6 +1,8 @@
-"""Run by torchrun from tests: updates a tiny policy on given trajectories and writes down what came out.
+"""Run by torchrun from tests: updates tiny policies on made-up trajectories and writes down what came out.
 
-torchrun --nproc_per_node=2 tests/update_on_ranks.py '{"engine": "zero2", "out": "DIR", ...}'
+torchrun --nproc_per_node=2 tests/update_on_ranks.py '[{"engine": "zero2", "out": "DIR", ...}, ...]'
+
+The settings run one after another: a start of torchrun costs more than all of their updates.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 from rl import distributed  # noqa: E402
 from rl.algorithms.dr_grpo import DrGRPO  # noqa: E402
@@ -23,6 +27,8 @@ from rl.engine import PolicyEngine  # noqa: E402
 from rl.policy import load_model  # noqa: E402
 
 ALGORITHMS = {"grpo": GRPO(), "grpo_kl": GRPO(beta=0.1), "dr_grpo": DrGRPO()}
+LONGEST = 25  # tokens of a completion
+STEPS = 10  # of the whole run, as its schedule sees it
 
 
 def trajectories(step: int, count: int = 12, vocabulary: int = 200) -> list[Trajectory]:
@@ -31,33 +37,54 @@ def trajectories(step: int, count: int = 12, vocabulary: int = 200) -> list[Traj
     batch = []
     for i in range(count):
         prompt = [draw.randrange(vocabulary) for _ in range(draw.randint(3, 9))]
-        answer = [draw.randrange(vocabulary) for _ in range(draw.randint(1, 25))]
+        answer = [draw.randrange(vocabulary) for _ in range(draw.randint(1, LONGEST))]
         batch.append(Trajectory(prompt, answer, [-5.0] * len(answer), 0.0 if i % 5 == 4 else draw.gauss(0, 1)))
     return batch
 
 
-def main(settings: dict) -> None:
-    distributed.start()
+def build_engine(settings: dict[str, Any]) -> PolicyEngine:
     torch.manual_seed(0)
-    algorithm = ALGORITHMS[settings["algorithm"]]
-    model = load_model(settings["model"], settings.get("dtype", "float32"))
+    model: nn.Module = load_model(settings["model"], settings.get("dtype", "float32"))
+    uses_reference = ALGORITHMS[settings["algorithm"]].uses_reference
+    reference = load_model(settings["model"], "float32") if uses_reference and not settings.get("lora") else None
     if settings.get("lora"):
         from launch.models import with_lora
 
         model = with_lora(model, LoraConfig(rank=4))
     optimizer = OptimizerConfig(lr=1e-3, warmup_steps=2, max_grad_norm=0.05)
-    reference = load_model(settings["model"], "float32") if algorithm.uses_reference else None
-    engine = PolicyEngine(model, engine=settings["engine"], optimizer=optimizer, steps=10, reference=reference)
+    return PolicyEngine(model, engine=settings["engine"], optimizer=optimizer, steps=STEPS, reference=reference)
+
+
+def gradients(engine: PolicyEngine) -> dict[str, Tensor]:
+    """Collective: the clipped gradient of a first step, as Adam's mean remembers it; exp_avg = (1 - beta1) gradient."""
+    found = {}
+    for name, parameter in engine.model.named_parameters():
+        if engine.uses_deepspeed:
+            from deepspeed.utils import safe_get_full_optimizer_state
+
+            average = safe_get_full_optimizer_state(parameter, "exp_avg")
+        else:
+            average = engine.optimizer.optimizer.state[parameter]["exp_avg"]
+        found[name] = average.clone() / (1 - engine.settings.betas[0])
+    return found
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Collective: rows.json, gradients.pt of the first update and weights.pt of the last in settings["out"]."""
+    algorithm = ALGORITHMS[settings["algorithm"]]
+    engine = build_engine(settings)
     if settings.get("load"):
         engine.load(Path(settings["load"]))
-    rows = []
+    rows, first = [], {}
     for step in range(engine.step, settings["steps"]):
         share = trajectories(step)[distributed.rank() :: distributed.world_size()]
         batches = build_micro_batches(
-            share, algorithm.normalization, tokens_per_micro_batch=settings["tokens"], max_completion_tokens=25,
+            share, algorithm.normalization, tokens_per_micro_batch=settings["tokens"], max_completion_tokens=LONGEST,
             gather=distributed.gather, skip_without_advantage=settings.get("skip", False),
         )  # fmt: skip
         rows.append(engine.update(batches, algorithm).reduce(distributed.gather))
+        if step == 0 and settings.get("gradients"):
+            first = gradients(engine)
     if settings.get("save"):
         engine.save(Path(settings["save"]))
     weights = {name: tensor.clone() for name, tensor in engine.weights()}
@@ -65,7 +92,15 @@ def main(settings: dict) -> None:
         out = Path(settings["out"])
         out.mkdir(parents=True, exist_ok=True)
         (out / "rows.json").write_text(json.dumps(rows))
+        torch.save(first, out / "gradients.pt")
         torch.save(weights, out / "weights.pt")
+
+
+def main(every: list[dict[str, Any]]) -> None:
+    distributed.start()
+    for settings in every:
+        run(settings)
+    distributed.stop()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,319 @@
+"""PolicyEngine: the same update on one rank and on two, under every engine, however the batch is cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from update_on_ranks import ALGORITHMS, LONGEST, build_engine, trajectories
+
+from rl.batch import Trajectory, build_micro_batches
+from rl.engine import PolicyEngine
+from rl.policy import load_model, token_logprobs
+from rl.rollout.hf import HFRollout
+from rl.tiny import build_tiny_model, build_tokenizer
+
+ENGINES = ["ddp", "zero1", "zero2", "zero3"]
+ALL, SEVEN = 10_000, 40  # tokens a micro-batch: the whole share of a rank at once, or in pieces
+LR = 1e-3 / 2  # of the first update
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    return build_tiny_model(directory, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48)
+
+
+@dataclass
+class Result:
+    """What update_on_ranks.py wrote down."""
+
+    rows: list[dict[str, float]]
+    gradients: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+
+def torchrun(num_ranks: int, directory: Path, model_path: Path, runs: dict[str, dict[str, Any]]) -> dict[str, Result]:
+    """Each of the runs, one after another, on that many ranks."""
+    common = {"model": str(model_path), "algorithm": "grpo", "tokens": ALL, "steps": 3}
+    settings = [common | {"out": str(directory / name)} | run for name, run in runs.items()]
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}"]
+    done = subprocess.run(
+        [sys.executable, *command, str(Path(__file__).with_name("update_on_ranks.py")), json.dumps(settings)],
+        capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {name: read(directory / name) for name in runs}
+
+
+def read(directory: Path) -> Result:
+    rows = json.loads((directory / "rows.json").read_text())
+    return Result(rows, torch.load(directory / "gradients.pt"), torch.load(directory / "weights.pt"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, model_path) -> dict[str, Result]:
+    """On one rank."""
+    runs: dict[str, dict[str, Any]] = {
+        "ddp": {"engine": "ddp", "gradients": True},
+        "pieces": {"engine": "ddp", "gradients": True, "tokens": SEVEN},
+        "skip": {"engine": "ddp", "gradients": True, "skip": True},
+        "kl": {"engine": "ddp", "algorithm": "grpo_kl"},
+        "dr_grpo": {"engine": "ddp", "algorithm": "dr_grpo"},
+        "zero2": {"engine": "zero2", "gradients": True, "tokens": SEVEN},
+        "bf16": {"engine": "zero2", "dtype": "bfloat16", "steps": 1},
+    }
+    return torchrun(1, tmp_path_factory.mktemp("alone"), model_path, runs)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, model_path) -> dict[str, Result]:
+    """On two ranks, ZeRO-3 last."""
+    directory = tmp_path_factory.mktemp("together")
+    runs: dict[str, dict[str, Any]] = {}
+    for engine in ENGINES:
+        runs[engine] = {"engine": engine, "gradients": True, "tokens": SEVEN}
+        runs[f"{engine}_kl"] = {"engine": engine, "algorithm": "grpo_kl"}
+        runs[f"{engine}_dr_grpo"] = {"engine": engine, "algorithm": "dr_grpo", "tokens": SEVEN}
+        saved = str(directory / f"{engine}_state")
+        runs[f"{engine}_first_half"] = {"engine": engine, "tokens": SEVEN, "steps": 2, "save": saved}
+        runs[f"{engine}_second_half"] = {"engine": engine, "tokens": SEVEN, "load": saved}
+    return torchrun(2, directory, model_path, runs)
+
+
+def assert_same_update(one: Result, other: Result, metrics: tuple[str, ...]) -> None:
+    """To float32's rounding: relative 1e-5."""
+    assert len(one.rows) == len(other.rows) > 0
+    for a, b in zip(one.rows, other.rows, strict=True):
+        for name in metrics:
+            assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-7), name
+    assert one.gradients.keys() == other.gradients.keys()
+    for name, gradient in one.gradients.items():
+        scale = float(gradient.abs().max())
+        assert scale > 0, name
+        assert (gradient - other.gradients[name]).abs().max() < 1e-5 * scale, name
+    assert one.weights.keys() == other.weights.keys()
+    for name, weight in one.weights.items():
+        # Adam divides a gradient by its own size: rounding shows where the gradient is next to nothing.
+        assert (weight - other.weights[name]).abs().max() < 0.01 * LR, name
+
+
+METRICS = ("policy/loss", "optim/grad_norm", "policy/entropy", "mismatch/kl_rollout", "optim/lr")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_ranks_in_many_micro_batches_update_as_one_rank_in_one(engine, alone, together):
+    assert alone["ddp"].rows[0]["update/micro_batches"] == 1
+    assert together[engine].rows[0]["update/micro_batches"] >= 4  # of each rank
+    assert_same_update(together[engine], alone["ddp"], METRICS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_ranks_update_as_one_with_a_reference_model(engine, alone, together):
+    assert alone["kl"].rows[-1]["policy/kl_ref"] > 0
+    assert_same_update(together[f"{engine}_kl"], alone["kl"], (*METRICS, "policy/kl_ref"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_ranks_update_as_one_under_dr_grpo(engine, alone, together):
+    assert_same_update(together[f"{engine}_dr_grpo"], alone["dr_grpo"], METRICS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_was_saved_and_loaded_goes_on_to_the_same_bits(engine, together):
+    whole, half = together[engine], together[f"{engine}_second_half"]
+    assert len(half.rows) == 1
+    assert half.rows[0]["optim/lr"] == whole.rows[2]["optim/lr"]
+    assert all(torch.equal(half.weights[name], whole.weights[name]) for name in whole.weights)
+    assert not torch.equal(whole.weights["model.embed_tokens.weight"], together[f"{engine}_first_half"].weights["model.embed_tokens.weight"])
+
+
+@pytest.mark.slow
+def test_seven_micro_batches_and_more_update_as_one(alone):
+    assert alone["pieces"].rows[0]["update/micro_batches"] >= 7
+    assert_same_update(alone["pieces"], alone["ddp"], METRICS)
+
+
+@pytest.mark.slow
+def test_zero2_on_one_rank_updates_as_ddp(alone):
+    assert_same_update(alone["zero2"], alone["ddp"], METRICS)
+
+
+@pytest.mark.slow
+def test_leaving_out_trajectories_without_an_advantage_changes_nothing(alone):
+    assert_same_update(alone["skip"], alone["ddp"], ("policy/loss", "optim/grad_norm", "optim/lr"))
+
+
+@pytest.mark.slow
+def test_bfloat16_under_zero2_updates_near_float32(alone):
+    row, exact = alone["bf16"].rows[0], alone["ddp"].rows[0]
+    assert row["optim/grad_norm"] == pytest.approx(exact["optim/grad_norm"], rel=0.05)
+    assert row["policy/entropy"] == pytest.approx(exact["policy/entropy"], rel=0.01)
+    assert all(tensor.dtype == torch.bfloat16 for tensor in alone["bf16"].weights.values())
+
+
+# ---------------------------------------------------------------------- in this process, a world of one
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """An engine outside torchrun describes a world of one in os.environ; other tests must not see it."""
+    monkeypatch.setattr(os, "environ", os.environ)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def engine_of(model_path: Path, **settings: Any) -> PolicyEngine:
+    return build_engine({"model": str(model_path), "engine": "ddp", "algorithm": "grpo"} | settings)
+
+
+def micro_batches(items: list[Trajectory], tokens: int = ALL, skip: bool = False) -> list[Any]:
+    return build_micro_batches(
+        items, "token", tokens_per_micro_batch=tokens, max_completion_tokens=LONGEST, gather=lambda own: [own],
+        skip_without_advantage=skip,
+    )  # fmt: skip
+
+
+def train(engine: PolicyEngine, steps: int, algorithm: str = "grpo") -> list[dict[str, float]]:
+    rows = []
+    for step in range(steps):
+        tally = engine.update(micro_batches(trajectories(step)), ALGORITHMS[algorithm])
+        rows.append(tally.reduce(lambda own: [own]))
+    return rows
+
+
+def copies(engine: PolicyEngine) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in engine.weights()}
+
+
+def test_the_loss_of_an_update_is_minus_the_mean_advantage_and_its_metrics_are_the_tokens_means(model_path):
+    engine = engine_of(model_path)
+    items = trajectories(0)
+    batches = micro_batches(items)
+    (scores,) = [token_logprobs(load_model(str(model_path), "float32"), batch) for batch in batches]
+    mask = batches[0].loss_mask
+    row = engine.update(batches, ALGORITHMS["grpo"]).reduce(lambda own: [own])
+    num_tokens = sum(len(item.completion_ids) for item in items)
+    assert row["policy/loss"] == pytest.approx(
+        -sum(item.advantage * len(item.completion_ids) for item in items) / num_tokens, rel=1e-5
+    )  # the ratio is 1
+    assert row["policy/entropy"] == pytest.approx(float(scores.entropy[mask].mean()), rel=1e-5)
+    difference = -5.0 - scores.logprobs[mask]  # k3 with the sampler as the policy that drew them
+    assert row["mismatch/kl_rollout"] == pytest.approx(
+        float((torch.exp(-difference) - 1 + difference).mean()), rel=1e-4
+    )
+    assert row["policy/clip_low_fraction"] == row["policy/clip_high_fraction"] == 0
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_batch_without_any_advantage_leaves_fresh_weights_as_they_are(model_path, skip):
+    engine = engine_of(model_path)
+    before = copies(engine)
+    items = [Trajectory(i.prompt_ids, i.completion_ids, i.rollout_logprobs, 0.0) for i in trajectories(0)]
+    row = engine.update(micro_batches(items, skip=skip), ALGORITHMS["grpo"]).reduce(lambda own: [own])
+    assert row["policy/loss"] == row["optim/grad_norm"] == 0
+    assert engine.step == 1
+    assert all(torch.equal(before[name], tensor) for name, tensor in engine.weights())
+
+
+def test_a_batch_without_any_trajectory_leaves_fresh_weights_as_they_are(model_path):
+    engine = engine_of(model_path)
+    before = copies(engine)
+    row = engine.update(micro_batches([]), ALGORITHMS["grpo"]).reduce(lambda own: [own])
+    assert row["optim/grad_norm"] == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in engine.weights())
+
+
+def test_the_learning_rate_warms_up_and_a_positive_advantage_makes_its_answer_likelier(model_path):
+    engine = engine_of(model_path)
+    good = [Trajectory(i.prompt_ids, i.completion_ids, i.rollout_logprobs, 1.0) for i in trajectories(0)]
+    batches = micro_batches(good)
+    before = float(engine.logprobs(batches)[0].sum())
+    rates = [engine.update(batches, ALGORITHMS["grpo"]).reduce(lambda own: [own])["optim/lr"] for _ in range(3)]
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3])
+    assert float(engine.logprobs(batches)[0].sum()) > before + 1
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_weights_move(model_path):
+    engine = engine_of(model_path)
+    before = copies(engine)
+    items = trajectories(0)
+    items[3] = Trajectory(items[3].prompt_ids, items[3].completion_ids, items[3].rollout_logprobs, float("inf"))
+    with pytest.raises(RuntimeError, match=r"loss of update 0 is (nan|-?inf); the weights were not changed"):
+        engine.update(micro_batches(items), ALGORITHMS["grpo"])
+    assert all(torch.equal(before[name], tensor) for name, tensor in engine.weights())
+
+
+# ---------------------------------------------------------------------- LoRA
+
+
+@pytest.fixture(scope="module")
+def base(model_path) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in load_model(str(model_path), "float32").named_parameters()}
+
+
+def test_lora_weights_are_those_that_peft_merges_and_the_base_is_untouched(model_path, base):
+    engine = engine_of(model_path, lora=True)
+    train(engine, 2)
+    given = copies(engine)
+    assert set(given) == set(base)
+    for name, parameter in engine.model.named_parameters():
+        if ".lora_" not in name:
+            plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            assert torch.equal(parameter, base[plain]), name
+    merged = dict(engine.model.merge_and_unload().named_parameters())
+    changed = {name for name in base if not torch.equal(given[name], base[name])}
+    assert {name.split(".")[-2] for name in changed} >= {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"}
+    for name, tensor in given.items():
+        assert_close(tensor, merged[name], rtol=1e-6, atol=1e-7)
+
+
+def test_with_lora_the_reference_is_the_base_the_adapters_switched_off(model_path):
+    engine = engine_of(model_path, lora=True, algorithm="grpo_kl")
+    batches = micro_batches(trajectories(0), tokens=SEVEN)
+    expected = [token_logprobs(load_model(str(model_path), "float32"), batch).logprobs for batch in batches]
+    rows = train(engine, 2, "grpo_kl")
+    assert rows[0]["policy/kl_ref"] == pytest.approx(0, abs=1e-7)
+    assert rows[1]["policy/kl_ref"] > 1e-6
+    for ours, plain, now in zip(engine.reference_logprobs(batches), expected, engine.logprobs(batches), strict=True):
+        assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+        assert (now - plain).abs().max() > 1e-4
+
+
+def test_lora_weights_load_into_the_rollout_and_into_a_plain_directory(model_path, tmp_path):
+    engine = engine_of(model_path, lora=True)
+    train(engine, 2)
+    tokenizer = build_tokenizer()
+    rollout = HFRollout(str(model_path), tokenizer, "float32", torch.device("cpu"))
+    rollout.load_weights(engine.weights(), policy_step=2)
+    engine.save_model(tmp_path / "model", tokenizer)
+    saved = load_model(str(tmp_path / "model"), "float32")
+    for name, tensor in engine.weights():
+        assert torch.equal(tensor, dict(rollout.model.named_parameters())[name])
+        assert torch.equal(tensor, dict(saved.named_parameters())[name])
+
+
+def test_a_kl_without_a_reference_model_is_refused(model_path):
+    engine = engine_of(model_path)
+    with pytest.raises(ValueError, match=r"uses a reference model \(algorithm.beta > 0\), but none was loaded"):
+        engine.reference_logprobs(micro_batches(trajectories(0)))
+
+
+def test_a_state_of_another_engine_is_refused(model_path, tmp_path):
+    with pytest.raises(ValueError, match=r"has no state\.pt: it was saved by another engine than ddp"):
+        engine_of(model_path).load(tmp_path)
