@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from rl.tracking import JsonLines, Sink, TensorBoard, Tracker, Wandb
 from rl.trainer import Parts, Run, train
 
 # Settings that may change between a checkpoint and its resume: none changes what a step computes.
+MIN_FREE_BYTES = 1 << 27
 FREE_TO_CHANGE = ("resume", "run.", "eval.", "checkpoint.", "tracking.", "scoring.")
 
 
@@ -72,7 +75,7 @@ def run_recipe(composed: DictConfig) -> None:
                 Scorer(terms, workers=config.scoring.workers, deadline_s=config.scoring.deadline_s)
             )
             scorer.check(inputs.batches.at(0)[0])
-            prepare(directory, resolved)
+            stack.enter_context(prepared(directory, resolved))
         if previous is not None and is_finished(directory, config, previous):
             say(f"{directory} holds this run, finished. Another run.dir starts a new one.")
         else:
@@ -163,18 +166,34 @@ def is_finished(directory: Path, config: TrainConfig, previous: Checkpoint) -> b
     return previous.step >= config.steps and (directory / "final" / "config.json").exists()
 
 
-def prepare(directory: Path, resolved: Mapping[str, Any]) -> None:
-    """Makes the directory and writes config.yaml. ValueError where that is not permitted."""
+@contextlib.contextmanager
+def prepared(directory: Path, resolved: Mapping[str, Any]) -> Iterator[None]:
+    """Makes the directory, writes config.yaml, and keeps a second run out of it. ValueError where that cannot be."""
     if distributed.rank() != 0:
+        yield
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "config.yaml").write_text(yaml.safe_dump(dict(resolved), sort_keys=False))
+        lock = (directory / ".lock").open("a+")
     except OSError as error:
         raise ValueError(f"run.dir={directory} cannot be written: {error.strerror}; choose another run.dir") from error
-    free_bytes = shutil.disk_usage(directory).free
-    if free_bytes < 1 << 28:
-        raise ValueError(f"run.dir={directory} has {free_bytes >> 20} MB of disk left; a run needs at least 256 MB")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise ValueError(
+                f"run.dir={directory} is in use by a run that has not ended, process {lock.read()}; wait for it or end it"
+            ) from error
+        lock.truncate(0)
+        print(os.getpid(), end="", file=lock, flush=True)
+        (directory / "config.yaml").write_text(yaml.safe_dump(dict(resolved), sort_keys=False))
+        free_bytes = shutil.disk_usage(directory).free
+        if free_bytes < MIN_FREE_BYTES:
+            raise ValueError(
+                f"run.dir={directory} has {free_bytes >> 20} MB of disk left, a run needs {MIN_FREE_BYTES >> 20} MB"
+            )
+        yield
 
 
 # ---------------------------------------------------------------------- data and parts

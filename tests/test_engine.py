@@ -138,7 +138,10 @@ def test_an_engine_that_was_saved_and_loaded_goes_on_to_the_same_bits(engine, to
     assert len(half.rows) == 1
     assert half.rows[0]["optim/lr"] == whole.rows[2]["optim/lr"]
     assert all(torch.equal(half.weights[name], whole.weights[name]) for name in whole.weights)
-    assert not torch.equal(whole.weights["model.embed_tokens.weight"], together[f"{engine}_first_half"].weights["model.embed_tokens.weight"])
+    assert not torch.equal(
+        whole.weights["model.embed_tokens.weight"],
+        together[f"{engine}_first_half"].weights["model.embed_tokens.weight"],
+    )
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,14 +25,25 @@ METRICS = {  # the names that issue trackers, notebooks and other programs read
 }
 
 
-def torchrun(*overrides: str, ranks: int = 1, cwd: Path = ROOT, cache: Path) -> subprocess.CompletedProcess[str]:
-    """A run of launch/train.py; its output in one text."""
+def start(*overrides: str, ranks: int = 1, cwd: Path = ROOT, cache: Path) -> subprocess.Popen[str]:
+    """launch/train.py in a process group of its own, both outputs in one."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REASONING_RL_CACHE": str(cache)}
-    return subprocess.run(
+    return subprocess.Popen(
         [*command, str(ROOT / "launch" / "train.py"), *overrides],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def torchrun(*overrides: str, ranks: int = 1, cwd: Path = ROOT, cache: Path) -> subprocess.CompletedProcess[str]:
+    """A whole run of launch/train.py, at most ten minutes."""
+    process = start(*overrides, ranks=ranks, cwd=cwd, cache=cache)
+    try:
+        output, _ = process.communicate(timeout=600)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(process.args, process.returncode, output)
 
 
 def gsm8k_file(path: Path, first: int) -> Path:
