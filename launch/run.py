@@ -183,7 +183,7 @@ def prepared(directory: Path, resolved: Mapping[str, Any]) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise ValueError(
-                f"run.dir={directory} is in use by a run that has not ended, process {lock.read()}; wait for it or end it"
+                f"run.dir={directory} is in use by a run that has not ended, process {lock.read()}; wait or end it"
             ) from error
         lock.truncate(0)
         print(os.getpid(), end="", file=lock, flush=True)

@@ -66,7 +66,7 @@ def test_grpo_math_trains_a_local_model_on_a_local_file_on_two_zero2_ranks(tmp_p
     directory = tmp_path / "run"
     result = torchrun(
         "recipe=grpo_math",
-        f"+rewards.shortness.fn={tmp_path / 'mine.py'}:shortness", "rollout=hf",
+        f"+rewards.shortness.fn={tmp_path / 'mine.py'}:shortness",
         f"model.path={model}", f"run.dir={directory}", "model.dtype=float32", "steps=3",
         f"data.train.gsm8k.path={gsm8k_file(tmp_path / 'train.jsonl', 1)}",
         f"eval.data.gsm8k.path={gsm8k_file(tmp_path / 'test.jsonl', 50)}",

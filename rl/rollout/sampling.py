@@ -18,6 +18,11 @@ def row_uniforms(seed: int, prompt_index: int, completion_index: int, count: int
     return np.random.Generator(np.random.Philox(key)).random(count)
 
 
+def row_seed(seed: int, prompt_index: int, completion_index: int) -> int:
+    """A 32-bit seed for engines that draw by themselves: the same function of the same three integers."""
+    return int(np.random.SeedSequence((seed, prompt_index, completion_index)).generate_state(1)[0])
+
+
 def draw(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
     """logits [B, V], uniforms [B] -> tokens [B] and their log-probabilities [B], float32, nats.
 
