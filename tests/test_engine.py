@@ -14,15 +14,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from update_on_ranks import ALGORITHMS, LONGEST, build_engine, trajectories
 
 from rl.batch import Trajectory, build_micro_batches
+from rl.config import OptimizerConfig
+from rl.distributed import FailedTogether
 from rl.engine import PolicyEngine
 from rl.policy import load_model, token_logprobs
 from rl.rollout.hf import HFRollout
 from rl.tiny import build_tiny_model, build_tokenizer
 
-ENGINES = ["ddp", "zero1", "zero2", "zero3"]
+ENGINES = ["ddp", "zero1", "zero2", "zero3", "zero3_offload"]
 ALL, SEVEN = 10_000, 40  # tokens a micro-batch: the whole share of a rank at once, or in pieces
 LR = 1e-3 / 2  # of the first update
 
@@ -40,6 +43,7 @@ class Result:
     rows: list[dict[str, float]]
     gradients: dict[str, Tensor]
     weights: dict[str, Tensor]
+    errors: list[str | None]  # of each rank, where the run was to fail
 
 
 def torchrun(num_ranks: int, directory: Path, model_path: Path, runs: dict[str, dict[str, Any]]) -> dict[str, Result]:
@@ -56,8 +60,10 @@ def torchrun(num_ranks: int, directory: Path, model_path: Path, runs: dict[str, 
 
 
 def read(directory: Path) -> Result:
+    if (directory / "errors.json").exists():
+        return Result([], {}, {}, json.loads((directory / "errors.json").read_text()))
     rows = json.loads((directory / "rows.json").read_text())
-    return Result(rows, torch.load(directory / "gradients.pt"), torch.load(directory / "weights.pt"))
+    return Result(rows, torch.load(directory / "gradients.pt"), torch.load(directory / "weights.pt"), [])
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,7 @@ def alone(tmp_path_factory, model_path) -> dict[str, Result]:
         "kl": {"engine": "ddp", "algorithm": "grpo_kl"},
         "dr_grpo": {"engine": "ddp", "algorithm": "dr_grpo"},
         "zero2": {"engine": "zero2", "gradients": True, "tokens": SEVEN},
+        "lora": {"engine": "ddp", "algorithm": "grpo_kl", "lora": True},
         "bf16": {"engine": "zero2", "dtype": "bfloat16", "steps": 1},
     }
     return torchrun(1, tmp_path_factory.mktemp("alone"), model_path, runs)
@@ -87,6 +94,11 @@ def together(tmp_path_factory, model_path) -> dict[str, Result]:
         saved = str(directory / f"{engine}_state")
         runs[f"{engine}_first_half"] = {"engine": engine, "tokens": SEVEN, "steps": 2, "save": saved}
         runs[f"{engine}_second_half"] = {"engine": engine, "tokens": SEVEN, "load": saved}
+        runs[f"{engine}_lora"] = {"engine": engine, "algorithm": "grpo_kl", "tokens": SEVEN, "lora": True}
+    for engine, other in {"ddp": "zero2", "zero2": "ddp"}.items():
+        state = str(directory / f"{other}_state")
+        runs[f"{engine}_of_{other}"] = {"engine": engine, "load": state, "fails": True}
+    runs["poisoned"] = {"engine": "ddp", "tokens": SEVEN, "poisoned_rank": 1, "fails": True}
     return torchrun(2, directory, model_path, runs)
 
 
@@ -142,6 +154,38 @@ def test_an_engine_that_was_saved_and_loaded_goes_on_to_the_same_bits(engine, to
         whole.weights["model.embed_tokens.weight"],
         together[f"{engine}_first_half"].weights["model.embed_tokens.weight"],
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_ranks_update_lora_adapters_as_one(engine, alone, together):
+    assert alone["lora"].rows[-1]["policy/kl_ref"] > 0
+    assert_same_update(together[f"{engine}_lora"], alone["lora"], (*METRICS, "policy/kl_ref"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "other"),
+    [
+        ("ddp", "zero2"),
+        pytest.param(
+            "zero2", "ddp", marks=pytest.mark.xfail(strict=True, reason="DeepSpeed asserts, without a word, before us")
+        ),
+    ],
+)
+def test_the_state_of_another_engine_is_refused_by_every_rank(engine, other, together):
+    for error in together[f"{engine}_of_{other}"].errors:
+        assert error is not None
+        assert f"{other}_state has no " in error
+        assert f"it was saved by another engine than {engine}" in error
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_a_number_on_one_rank_stops_both_before_the_weights_move(together):
+    first, second = together["poisoned"].errors
+    assert first == second is not None
+    assert "rank 1: " in first
+    assert "the loss of update 0 is nan; the weights were not changed" in first
 
 
 @pytest.mark.slow
@@ -218,7 +262,7 @@ def test_the_loss_of_an_update_is_minus_the_mean_advantage_and_its_metrics_are_t
     assert row["policy/entropy"] == pytest.approx(float(scores.entropy[mask].mean()), rel=1e-5)
     difference = -5.0 - scores.logprobs[mask]  # k3 with the sampler as the policy that drew them
     assert row["mismatch/kl_rollout"] == pytest.approx(
-        float((torch.exp(-difference) - 1 + difference).mean()), rel=1e-4
+        (torch.exp(-difference) - 1 + difference).mean().item(), rel=1e-4
     )
     assert row["policy/clip_low_fraction"] == row["policy/clip_high_fraction"] == 0
 
@@ -257,9 +301,44 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_move(model_path):
     before = copies(engine)
     items = trajectories(0)
     items[3] = Trajectory(items[3].prompt_ids, items[3].completion_ids, items[3].rollout_logprobs, float("inf"))
-    with pytest.raises(RuntimeError, match=r"loss of update 0 is (nan|-?inf); the weights were not changed"):
+    with pytest.raises(FailedTogether, match=r"loss of update 0 is (nan|-?inf); the weights were not changed"):
         engine.update(micro_batches(items), ALGORITHMS["grpo"])
     assert all(torch.equal(before[name], tensor) for name, tensor in engine.weights())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup_steps", "rates"),
+    [
+        ("constant", 0, [8, 8, 8, 8, 8, 8, 8, 8]),
+        ("constant", 4, [2, 4, 6, 8, 8, 8, 8, 8]),
+        ("linear", 4, [2, 4, 6, 8, 8, 6, 4, 2]),
+        ("linear", 0, [8, 7, 6, 5, 4, 3, 2, 1]),
+        ("cosine", 2, [4, 8, 8, 4 + 2 * 3**0.5, 6, 4, 2, 4 - 2 * 3**0.5]),  # 4 (1 + cos(60 degrees)) = 6
+    ],
+)
+def test_the_learning_rate_rises_to_its_value_and_falls_to_its_last_step(schedule, warmup_steps, rates):
+    optimizer = OptimizerConfig(lr=8, schedule=schedule, warmup_steps=warmup_steps)
+    assert [optimizer.lr_at(step, 8) for step in range(8)] == pytest.approx(rates)
+
+
+def test_ddp_under_autocast_computes_in_bfloat16_and_keeps_float32_weights(model_path):
+    engine, exact = engine_of(model_path, autocast=True), engine_of(model_path)
+    for row, expected in zip(train(engine, 2), train(exact, 2), strict=True):
+        assert row["optim/grad_norm"] == pytest.approx(expected["optim/grad_norm"], rel=0.05)
+        assert row["policy/entropy"] == pytest.approx(expected["policy/entropy"], rel=0.01)
+        assert row["policy/entropy"] != pytest.approx(expected["policy/entropy"], rel=1e-6)
+    assert all(tensor.dtype == torch.float32 for _, tensor in engine.weights())
+
+
+def test_a_saved_model_is_a_plain_directory_that_transformers_loads(model_path, tmp_path):
+    engine = engine_of(model_path)
+    train(engine, 1)
+    engine.save_model(tmp_path / "model", build_tokenizer())
+    saved = dict(AutoModelForCausalLM.from_pretrained(tmp_path / "model").named_parameters())
+    given = copies(engine)
+    assert saved.keys() == given.keys()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in given.items())
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab() == build_tokenizer().get_vocab()
 
 
 # ---------------------------------------------------------------------- LoRA

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from launch.build_ops import ensure_built  # noqa: E402
 from rl import distributed  # noqa: E402
 from rl.algorithms.dr_grpo import DrGRPO  # noqa: E402
 from rl.algorithms.grpo import GRPO  # noqa: E402
@@ -52,7 +54,10 @@ def build_engine(settings: dict[str, Any]) -> PolicyEngine:
 
         model = with_lora(model, LoraConfig(rank=4))
     optimizer = OptimizerConfig(lr=1e-3, warmup_steps=2, max_grad_norm=0.05)
-    return PolicyEngine(model, engine=settings["engine"], optimizer=optimizer, steps=STEPS, reference=reference)
+    return PolicyEngine(
+        model, engine=settings["engine"], optimizer=optimizer, steps=STEPS, reference=reference,
+        autocast=settings.get("autocast", False),
+    )  # fmt: skip
 
 
 def gradients(engine: PolicyEngine) -> dict[str, Tensor]:
@@ -78,6 +83,8 @@ def run(settings: dict[str, Any]) -> None:
     rows, first = [], {}
     for step in range(engine.step, settings["steps"]):
         share = trajectories(step)[distributed.rank() :: distributed.world_size()]
+        if settings.get("poisoned_rank") == distributed.rank():
+            share[0] = replace(share[0], advantage=float("inf"))
         batches = build_micro_batches(
             share, algorithm.normalization, tokens_per_micro_batch=settings["tokens"], max_completion_tokens=LONGEST,
             gather=distributed.gather, skip_without_advantage=settings.get("skip", False),
@@ -96,10 +103,25 @@ def run(settings: dict[str, Any]) -> None:
         torch.save(weights, out / "weights.pt")
 
 
+def run_and_fail(settings: dict[str, Any]) -> None:
+    """Collective: errors.json in settings["out"], what each rank raised."""
+    said = None
+    try:
+        run(settings)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    everyone = distributed.gather(said)
+    if distributed.rank() == 0:
+        out = Path(settings["out"])
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "errors.json").write_text(json.dumps(everyone))
+
+
 def main(every: list[dict[str, Any]]) -> None:
+    ensure_built()
     distributed.start()
     for settings in every:
-        run(settings)
+        (run_and_fail if settings.get("fails") else run)(settings)
     distributed.stop()
 
 
