@@ -5,6 +5,7 @@ Signature defaults are the only defaults, and a mistyped option or value stops t
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -58,7 +59,7 @@ def build(section: Mapping[str, Any], key: str, **runtime: Any) -> Any:
 def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: str, given: Iterable[str] = ()) -> None:
     """ValueError for an unknown, missing or mistyped option of target."""
     parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = _hints(target)
     for name, value in options.items():
         if name not in parameters:
             known = [known for known in parameters if known not in given]
@@ -72,6 +73,12 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: s
         )
         if is_needed and name not in options and name not in given:
             raise ValueError(f"{key}.{name} is missing: {getattr(target, '__name__', target)} needs it")
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """The types of its parameters; those of a dataclass's fields are read where each field was written."""
+    plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
+    return typing.get_type_hints(target.__init__ if plain_class else target)
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 from torch import Tensor, nn
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rl import distributed
 from rl.algorithms import Algorithm, LossInputs
@@ -297,6 +298,8 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
         deepspeed_plugin=plugin,
         kwargs_handlers=[backend] if backend else None,
     )
+    # accelerate tells transformers of ZeRO-3: models loaded from then on, the sampler's too, would come in shards.
+    unset_hf_deepspeed_config()
     torch.set_num_threads(threads)  # accelerate lowers it on CPU ranks; torchrun and OMP_NUM_THREADS have the say
     if accelerator.num_processes != distributed.world_size():
         raise RuntimeError(
@@ -319,6 +322,7 @@ def _deepspeed_config(engine: str, optimizer: OptimizerConfig, model: nn.Module)
         "gradient_clipping": optimizer.max_grad_norm,
         "zero_optimization": zero,
         "bf16": {"enabled": next(model.parameters()).dtype == torch.bfloat16},
+        "communication_data_type": "fp32",  # sums of bf16 gradients over ranks round, and overflow unseen
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }

@@ -120,3 +120,19 @@ def test_a_reward_of_ones_own_is_learned_and_shown(tmp_path):
     assert "sevens 0" in result.stdout  # in the sampled completion's line of rewards
     scored = read_rollouts(directory / "rollouts" / "000011.jsonl")[0]
     assert scored.rewards[0] == pytest.approx(2 * scored.terms["sevens"][0] + scored.terms["math_answer"][0])
+
+
+@pytest.mark.slow
+def test_zero3_lora_kl_and_gradient_checkpointing_go_together(tmp_path):
+    (tmp_path / "mine.py").write_text("def variety(problem, completion):\n    return len(set(completion.text))\n")
+    result = torchrun(
+        "recipe=grpo_tiny", "run.dir=run", "steps=2", "cold_start.steps=0", "batch.prompts=4", "sampling.max_tokens=16",
+        "eval.data.arithmetic.size=4", "+rewards.variety.fn=mine.py:variety", "optimizer.lr=1e-2", "engine=zero3",
+        "algorithm=dr_grpo", "algorithm.beta=0.01", "model.lora.rank=4", "model.gradient_checkpointing=true",
+        ranks=2, cwd=tmp_path, cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    first, second, _ = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert first["policy/kl_ref"] == pytest.approx(0, abs=1e-6)  # the adapters begin as nothing
+    assert second["policy/kl_ref"] > 1e-6
+    assert second["mismatch/kl_rollout"] < 1e-4  # the sampler has the merged adapters
