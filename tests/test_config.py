@@ -1,0 +1,144 @@
+"""A recipe that is wrong is refused in words that say what to type instead."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rl.config import OptimizerConfig, batch_arithmetic, compose_recipe, differences, flat_keys, typed
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ValueError) as error:  # noqa: PT011  the texts are compared by the tests
+        typed(compose_recipe(overrides))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["recipe=grpo_tny"], "there is no recipe 'grpo_tny'. Did you mean grpo_tiny? There are: grpo_countdown"),
+        (["steps=3"], "name a recipe: recipe=<name>. There are: grpo_countdown"),
+        (["recipe=grpo_tiny", "optimizer.lrr=1"], "no key optimizer.lrr in this recipe. Did you mean optimizer.lr?"),
+        (["recipe=grpo_tiny", "otpimizer.lr=1"], "no key otpimizer.lr in this recipe. Did you mean optimizer.lr?"),
+        (["recipe=grpo_tiny", "engine=zero9"], "there is no engine 'zero9'. Did you mean zero"),
+        (
+            ["recipe=grpo_tiny", "optimizer.lr=abc"],
+            "optimizer.lr=abc: Value 'abc' of type 'str' could not be converted",
+        ),
+        (["recipe=grpo_tiny", "optimizer.lr=-1"], "optimizer.lr must be above 0, got -1"),
+        (["recipe=grpo_tiny", "+sampling.temprature=1"], "no option temprature. Did you mean temperature?"),
+        (["recipe=grpo_tiny", "sampling.temperature=hot"], "sampling.temperature must be a number, got 'hot'"),
+        (
+            ["recipe=grpo_tiny", "sampling.temperature=0"],
+            "sampling.temperature=0 makes all completions of a group equal",
+        ),
+        (["recipe=grpo_tiny", "sampling.completions=0"], "sampling.completions must be at least 1, got 0"),
+        (["recipe=grpo_tiny", "steps=-1"], "steps must be 0 or more, got -1"),
+        (["recipe=grpo_tiny", "resume=yes"], "resume must be one of never, auto"),
+        (["recipe=grpo_tiny", "model.dtype=float16"], "model.dtype must be one of float32, bfloat16, got 'float16'"),
+        (["recipe=grpo_tiny", "eval.correct=math"], "eval.correct must be one of math_answer, think_format"),
+        (["recipe=grpo_tiny", "eval.pass_k=9"], "eval.pass_k=9 needs as many completions"),
+        (["recipe=grpo_tiny", "batch.prompts=0"], "batch.prompts must be at least 1, got 0"),
+        (["recipe=grpo_tiny", "checkpoint.keep=0"], "checkpoint.keep must be at least 1, got 0"),
+        (["recipe=grpo_math", "model.path=null"], "model.path must name a Hugging Face directory or a hub model"),
+        (["recipe=grpo_tiny", "optimizer.schedule=cosin"], "Did you mean cosine?"),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_type_instead(overrides, words):
+    assert words in refusal(*overrides)
+
+
+def test_the_arithmetic_of_a_batch_is_said_in_words():
+    config = typed(compose_recipe(["recipe=grpo_math"]))
+    assert batch_arithmetic(config, 2).startswith(
+        "32 prompts x 8 completions = 256 completions a step, 128 a rank, at most 13 micro-batches of 16,384 tokens"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompts", "world_size", "nearest"), [(33, 2, 32), (3, 2, 4), (31, 4, 32), (30, 4, 32), (1, 8, 8), (5, 3, 6)]
+)
+def test_a_batch_that_ranks_cannot_share_names_the_nearest_that_they_can(prompts, world_size, nearest):
+    config = typed(compose_recipe(["recipe=grpo_math", f"batch.prompts={prompts}"]))
+    with pytest.raises(
+        ValueError, match=rf"by {world_size} ranks; the nearest value that can is batch.prompts={nearest} "
+    ):
+        batch_arithmetic(config, world_size)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [0.25, 0.5, 1.0, 1.0, 1.0]),
+        ("linear", [0.25, 0.5, 1.0, 0.5, 0.0]),
+        ("cosine", [0.25, 0.5, 1.0, 0.5, 0.0]),
+    ],
+)
+def test_the_learning_rate_is_a_function_of_the_step(schedule, rates):
+    optimizer = OptimizerConfig(lr=1.0, schedule=schedule, warmup_steps=4)
+    assert [optimizer.lr_at(step, 12) for step in (0, 1, 4, 8, 12)] == pytest.approx(rates)
+
+
+def test_differences_are_found_at_every_depth():
+    assert differences({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 5}) == {
+        "a.c": (2, 4),
+        "d": (3, None),
+        "e": (None, 5),
+    }
+
+
+def test_every_key_of_a_recipe_has_a_dotted_name():
+    keys = flat_keys(compose_recipe(["recipe=grpo_tiny"]))
+    assert {"optimizer.lr", "sampling", "rewards.math_answer.weight", "model.lora.rank"} <= set(keys)
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str, float]:
+    start_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "train.py"), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, time.monotonic() - start_s
+
+
+def test_a_typo_is_one_message_without_a_traceback():
+    code, output, _ = run("recipe=grpo_tiny", "optimizer.lrr=1")
+    assert code == 2
+    assert "error: there is no key optimizer.lrr in this recipe. Did you mean optimizer.lr?" in output
+    assert "Traceback (most" not in output
+
+
+def test_a_typo_is_found_before_torch_is_imported():
+    program = (
+        "import sys; from rl.config import compose_recipe\n"
+        "try: compose_recipe(['recipe=grpo_tny'])\n"
+        "except ValueError: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_help_lists_the_recipes_and_the_keys_of_one():
+    code, output, _ = run("--help", "recipe=grpo_tiny")
+    assert code == 0
+    assert "grpo_countdown    Countdown" in output
+    assert "warmup_steps: 5" in output
+
+
+def test_a_model_that_is_not_at_hand_is_told_how_to_bring(tmp_path):
+    code, output, _ = run(
+        "recipe=grpo_countdown", "model.path=nobody/nothing", f"run.dir={tmp_path / 'run'}", HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path), OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert code == 2
+    assert "model.path=nobody/nothing: config.json is neither in the local cache nor could the hub be reached" in output
+    assert "model.path=DIR" in output
+    assert not (tmp_path / "run").exists()
