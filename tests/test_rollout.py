@@ -1,0 +1,201 @@
+"""The reference sampler: transformers' tokens, the trainer's log-probabilities, rows that do not know each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen3Config
+
+from data.problem import Problem, ask
+from rl.batch import Trajectory, build_micro_batches
+from rl.experience import Prompt, SamplingParams
+from rl.policy import load_model, load_tokenizer, token_logprobs
+from rl.rollout.hf import HFRollout
+from rl.rollout.sampling import draw, row_seed, row_uniforms
+from rl.tiny import build_tiny_model
+
+CPU = torch.device("cpu")
+QUESTIONS = ["What is 1+2?", "Why?", "What is 9+8-7+6-5+4, and what is it twice?"]
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+SHAPE |= {"intermediate_size": 48, "max_position_embeddings": 256, "vocab_size": 300, "head_dim": 16}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> str:
+    directory = tmp_path_factory.mktemp("rollout") / "model"
+    return str(build_tiny_model(directory, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path):
+    return load_tokenizer(path)
+
+
+@pytest.fixture
+def prompts(tokenizer):
+    """Three prompts of different lengths."""
+    ids = [tuple(tokenizer(question)["input_ids"]) for question in QUESTIONS]
+    return [Prompt(Problem(q, ask(q), "", "x"), i, q, ids[i]) for i, q in enumerate(QUESTIONS)]
+
+
+@pytest.fixture
+def rollout(path, tokenizer):
+    return HFRollout(path, tokenizer, "float32", CPU)
+
+
+def tokens(groups) -> list[list[list[int]]]:
+    return [[done.token_ids for done in group.completions] for group in groups]
+
+
+def assert_greedy_is_generates(rollout, prompts):
+    params = SamplingParams(completions=1, max_tokens=20, temperature=0.0)
+    ours = rollout.generate(prompts, params, seed=0)
+    for prompt, group in zip(prompts, ours, strict=True):
+        theirs = rollout.model.generate(
+            torch.tensor([prompt.token_ids]), do_sample=False, max_new_tokens=20, eos_token_id=list(rollout.end_ids)
+        )
+        assert group.completions[0].token_ids == theirs[0, len(prompt.token_ids) :].tolist()
+
+
+def test_greedy_tokens_are_those_of_generate_one_by_one(rollout, prompts):
+    assert_greedy_is_generates(rollout, prompts)  # together and padded on the left, against each alone
+
+
+@pytest.mark.parametrize("config", [Qwen3Config, LlamaConfig, MistralConfig, Gemma2Config])
+def test_greedy_tokens_are_those_of_generate_for_other_families(config, prompts, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config(**SHAPE, eos_token_id=tokenizer.eos_token_id))
+    model.save_pretrained(tmp_path)
+    assert_greedy_is_generates(HFRollout(str(tmp_path), tokenizer, "float32", CPU), prompts)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.6])
+def test_logprobs_are_the_trainers_at_the_sampling_temperature(temperature, rollout, prompts, path):
+    params = SamplingParams(completions=3, max_tokens=12, temperature=temperature)
+    model = load_model(path, "float32")
+    for group in rollout.generate(prompts, params, seed=1):
+        for done in group.completions:
+            item = Trajectory(group.prompt.token_ids, done.token_ids, done.logprobs, 1.0)
+            (batch,) = build_micro_batches(
+                [item], "token", tokens_per_micro_batch=1, max_completion_tokens=12, gather=lambda value: [value]
+            )
+            trainers = token_logprobs(model, batch, temperature).logprobs[batch.loss_mask]
+            assert done.logprobs == pytest.approx(trainers.tolist(), abs=1e-4)
+
+
+def test_a_completion_does_not_depend_on_its_neighbours(path, tokenizer, prompts):
+    params = SamplingParams(completions=4, max_tokens=16)
+    together = tokens(HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=3))
+    few_at_a_time = HFRollout(path, tokenizer, "float32", CPU, max_rows=1)
+    assert tokens(few_at_a_time.generate(prompts, params, seed=3)) == together
+    backwards = tokens(few_at_a_time.generate(prompts[::-1], params, seed=3))
+    assert backwards[::-1] == together
+    assert len({tuple(ids) for ids in together[0]}) == 4  # but differs from them
+    assert tokens(few_at_a_time.generate(prompts, params, seed=4)) != together
+
+
+def test_uniforms_and_seeds_are_functions_of_three_numbers():
+    assert (row_uniforms(1, 2, 3, 8) == row_uniforms(1, 2, 3, 8)).all()
+    assert (row_uniforms(1, 2, 3, 8)[:4] == row_uniforms(1, 2, 3, 4)).all()
+    keys = [(seed, prompt, place) for seed in range(3) for prompt in range(3) for place in range(3)]
+    assert len({row_uniforms(*key, 1)[0] for key in keys}) == len({row_seed(*key) for key in keys}) == 27
+
+
+def frequencies(logits: list[float], count: int = 40_000, **options) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    uniforms = torch.rand(count, generator=generator, dtype=torch.float64)
+    drawn, logprobs = draw(torch.tensor([logits]).expand(count, -1), uniforms, SamplingParams(**options))
+    expected = torch.log_softmax(torch.tensor(logits) / options.get("temperature", 1.0), dim=-1)
+    assert torch.allclose(logprobs, expected[drawn])  # before anything is cut off
+    return torch.bincount(drawn, minlength=len(logits)) / count
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_come_as_often_as_their_probability_says(temperature):
+    logits = [2.0, 1.0, 0.0, -1.0, -30.0]
+    expected = torch.softmax(torch.tensor(logits) / temperature, dim=-1)
+    four_sigma = 4 * (expected * (1 - expected) / 40_000).sqrt() + 1e-6
+    assert ((frequencies(logits, temperature=temperature) - expected).abs() <= four_sigma).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"top_k": 2}, [0, 1]),
+        ({"top_p": 0.5}, [0]),  # probabilities 0.6, 0.25, 0.1, 0.05
+        ({"top_p": 0.61}, [0, 1]),
+        ({"top_p": 0.9}, [0, 1, 2]),
+        ({"min_p": 0.3}, [0, 1]),
+        ({"top_k": 3, "min_p": 0.3}, [0, 1]),
+        ({}, [0, 1, 2, 3]),
+    ],
+)
+def test_what_is_cut_off_is_never_drawn_and_the_rest_keeps_its_proportions(options, kept):
+    probabilities = torch.tensor([0.6, 0.25, 0.1, 0.05])
+    found = frequencies(probabilities.log().tolist(), **options)
+    assert found.nonzero().flatten().tolist() == kept
+    expected = probabilities[kept] / probabilities[kept].sum()
+    assert torch.allclose(found[kept], expected, atol=0.012)
+
+
+def test_the_largest_uniform_draws_no_impossible_token():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf]])
+    for uniform in (0.0, 0.5, 1 - 2**-53, 1.0):
+        token, _ = draw(logits, torch.tensor([uniform], dtype=torch.float64), SamplingParams())
+        assert token.item() in (0, 1)
+
+
+def test_an_answer_ends_at_the_end_token_or_at_the_limit(rollout, prompts, tokenizer):
+    groups = rollout.generate(prompts, SamplingParams(completions=64, max_tokens=24, temperature=2.0), seed=0)
+    endings = {"stop": 0, "length": 0}
+    for done in (done for group in groups for done in group.completions):
+        endings[done.finish_reason] += 1
+        if done.finish_reason == "stop":
+            assert done.token_ids[-1] in rollout.end_ids
+            assert done.text == tokenizer.decode(done.token_ids[:-1])
+        else:
+            assert len(done.token_ids) == 24
+            assert not rollout.end_ids & set(done.token_ids)
+            assert done.text == tokenizer.decode(done.token_ids)
+    assert min(endings.values()) > 0
+
+
+def test_a_stop_text_ends_an_answer_with_the_token_that_completes_it(rollout, prompts, tokenizer):
+    plain = rollout.generate(prompts[:1], SamplingParams(completions=1, max_tokens=20), seed=0)[0].completions[0]
+    stop = plain.text[4:6]
+    params = SamplingParams(completions=1, max_tokens=20, stop=(stop,))
+    stopped = rollout.generate(prompts[:1], params, seed=0)[0].completions[0]
+    assert stopped.finish_reason == "stop"
+    assert stopped.token_ids == plain.token_ids[: len(stopped.token_ids)]
+    assert stop in stopped.text
+    assert stop not in tokenizer.decode(stopped.token_ids[:-1])
+
+
+def test_new_weights_are_sampled_from_and_counted(rollout, prompts, path):
+    params = SamplingParams(completions=2, max_tokens=16)
+    before = rollout.generate(prompts, params, seed=0)
+    model = load_model(path, "float32")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    rollout.load_weights(model.named_parameters(), policy_step=7)
+    after = rollout.generate(prompts, params, seed=0)
+    assert tokens(before) != tokens(after)
+    assert {done.policy_step for group in before for done in group.completions} == {0}
+    assert {done.policy_step for group in after for done in group.completions} == {7}
+
+
+def test_weights_that_are_not_the_models_are_refused(rollout, path):
+    weights = list(load_model(path, "float32").named_parameters())
+    with pytest.raises(ValueError, match=r"no new weights came for 1 parameters, model\.norm\.weight among them"):
+        rollout.load_weights([pair for pair in weights if pair[0] != "model.norm.weight"], 1)
+    with pytest.raises(ValueError, match=r"no parameter lm_head\.bias"):
+        rollout.load_weights([*weights, ("lm_head.bias", torch.zeros(1))], 1)
+    with pytest.raises(ValueError, match=r"model\.norm\.weight, or got it twice"):
+        rollout.load_weights([*weights, ("model.norm.weight", weights[-1][1])], 1)
+    assert rollout.policy_step == 0
+
+
+def test_a_limit_of_no_rows_is_refused(path, tokenizer):
+    with pytest.raises(ValueError, match=r"rollout\.max_rows must be at least 1, got 0"):
+        HFRollout(path, tokenizer, "float32", CPU, max_rows=0)
