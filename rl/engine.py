@@ -291,7 +291,8 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
         plugin = DeepSpeedPlugin(hf_ds_config=_deepspeed_config(engine, optimizer, model))
     else:
         os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
-    threads = torch.get_num_threads()
+    # Where it is unset accelerate sets its own number of threads on CPU ranks, and warns.
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     backend = InitProcessGroupKwargs(backend="gloo") if on_cpu and _needs_group(engine) else None
     accelerator = Accelerator(
         cpu=on_cpu and plugin is None,
@@ -300,7 +301,6 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
     )
     # accelerate tells transformers of ZeRO-3: models loaded from then on, the sampler's too, would come in shards.
     unset_hf_deepspeed_config()
-    torch.set_num_threads(threads)  # accelerate lowers it on CPU ranks; torchrun and OMP_NUM_THREADS have the say
     if accelerator.num_processes != distributed.world_size():
         raise RuntimeError(
             f"accelerate sees {accelerator.num_processes} processes where torchrun started {distributed.world_size()}"
