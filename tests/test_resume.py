@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from test_train import start, torchrun
 
-from launch.run import prepared
+from launch.run import prepared, resumable
 from rl import checkpoint
 from rl.checkpoint import Checkpoint
+from rl.config import compose_recipe, typed
 from rl.tracking import read_metrics
 
 SMALL = (
@@ -70,15 +75,38 @@ def test_stopped_at_10_of_20_it_ends_with_the_same_bits(unstopped, tmp_path, cac
     assert_same_run(unstopped, directory)
 
 
+def wait_for_rows(process: subprocess.Popen[str], directory: Path, num_rows: int) -> None:
+    """Until the run has written down that many steps."""
+    metrics = directory / "run" / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < num_rows:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
-def test_on_two_zero2_ranks_too(tmp_path, cache):
-    ran = {}
-    for name, parts in {"whole": ("steps=20",), "halves": ("steps=10", "steps=20")}.items():
-        ran[name] = workplace(tmp_path / name)
-        for steps in parts:
-            result = torchrun(*SMALL, steps, "engine=zero2", "resume=auto", ranks=2, cwd=ran[name], cache=cache)
-            assert result.returncode == 0, result.stdout
-    assert_same_run(ran["whole"], ran["halves"])
+def test_on_two_zero2_ranks_too_of_which_one_is_asked_to_stop(tmp_path, cache):
+    whole, parts = workplace(tmp_path / "whole"), workplace(tmp_path / "parts")
+    run = {"ranks": 2, "cache": cache}
+    result = torchrun(*SMALL, "steps=20", "engine=zero2", cwd=whole, **run)
+    assert result.returncode == 0, result.stdout
+
+    process = start(*SMALL, "steps=20", "engine=zero2", cwd=parts, **run)
+    wait_for_rows(process, parts, 8)
+    ranks = [
+        child for child in psutil.Process(process.pid).children() if "launch/train.py" in " ".join(child.cmdline())
+    ]
+    assert len(ranks) == 2
+    ranks[1].send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "stopped; resume=auto goes on from run/checkpoints" in output
+    saved = checkpoint.newest(parts / "run" / "checkpoints")
+    assert saved is not None
+    assert 8 <= saved.step == len(rewards(parts)) < 20
+
+    result = torchrun(*SMALL, "steps=20", "engine=zero2", "resume=auto", cwd=parts, **run)
+    assert f"going on from run/checkpoints/step_{saved.step}" in result.stdout
+    assert_same_run(whole, parts)
 
 
 @pytest.mark.slow
@@ -86,32 +114,33 @@ def test_on_two_zero2_ranks_too(tmp_path, cache):
 def test_a_signal_in_the_middle_costs_nothing_that_a_resume_does_not_bring_back(number, unstopped, tmp_path, cache):
     directory = workplace(tmp_path / "work")
     process = start(*SMALL, "steps=20", cwd=directory, cache=cache)
-    metrics = directory / "run" / "metrics.jsonl"
-    while process.poll() is None and (not metrics.exists() or len(metrics.read_text().splitlines()) < 8):
-        time.sleep(0.05)
+    wait_for_rows(process, directory, 8)
     started = psutil.Process(process.pid)
     for one in [started, *started.children(recursive=True)]:  # torchrun, the rank, the reward worker
         one.send_signal(number)
-    process.wait(timeout=60)
-    steps = [path.name for path in checkpoint.complete(directory / "run" / "checkpoints")]
-    assert steps
+    process.communicate(timeout=60)
+    saved = checkpoint.newest(directory / "run" / "checkpoints")
+    assert saved is not None
+    assert saved.step < 15  # or it was too quick for this test
     if number == signal.SIGTERM:  # it finished its step and saved
-        assert int(steps[-1].removeprefix("step_")) >= 8
-    (directory / "run" / "checkpoints" / ".step_9.partial").mkdir()  # as a kill in the middle of a save leaves it
+        assert saved.step >= 8
+    partial = directory / "run" / "checkpoints" / ".step_15.partial"  # as a kill in the middle of a save leaves it
+    (partial / "model").mkdir(parents=True)
+    (partial / "model" / "half-written").write_text("")
     resumed = torchrun(*SMALL, "steps=20", "resume=auto", cwd=directory, cache=cache)
-    assert f"going on from run/checkpoints/{steps[-1]}" in resumed.stdout
+    assert f"going on from run/checkpoints/step_{saved.step}" in resumed.stdout
     assert_same_run(unstopped, directory)
+    assert (directory / "run" / "checkpoints" / "step_15").is_dir()
+    assert not list((directory / "run" / "checkpoints").rglob("*half-written"))
 
 
 @pytest.mark.slow
-def test_a_run_is_never_overwritten_nor_resumed_with_other_settings(unstopped, tmp_path, cache):
+def test_a_finished_run_is_never_overwritten_and_resumed_it_says_so(unstopped, tmp_path, cache):
     directory = tmp_path / "work"
     shutil.copytree(unstopped, directory)
     refused = torchrun(*SMALL, "steps=20", cwd=directory, cache=cache)
     assert refused.returncode != 0
     assert "run already holds a run, finished after step 20. resume=auto goes on" in refused.stdout
-    changed = torchrun(*SMALL, "steps=30", "resume=auto", "optimizer.lr=2e-3", cwd=directory, cache=cache)
-    assert "optimizer.lr: 0.001 then, 0.002 now" in changed.stdout
     finished = torchrun(*SMALL, "steps=20", "resume=auto", "eval.limit=2", cwd=directory, cache=cache)
     assert finished.returncode == 0
     assert "holds this run, finished" in finished.stdout
@@ -129,16 +158,90 @@ def test_two_runs_in_one_directory_are_refused(tmp_path):
         pass
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    directory = tmp_path / "step_3"
+def write_checkpoint(parent: Path, step: int, config: Mapping[str, Any], world_size: int = 1) -> Path:
+    """A complete one, but for its model and engine."""
+    directory = parent / f"step_{step}"
     (directory / "model").mkdir(parents=True)
     (directory / "model" / "weights").write_bytes(b"12345")
-    (directory / "state.json").write_text(json.dumps({"step": 3, "world_size": 1, "config": {}}))
+    state = {"step": step, "world_size": world_size, "config": config}
+    (directory / "state.json").write_text(json.dumps(state))
     (directory / "manifest.json").write_text(json.dumps(checkpoint.manifest(directory)))
+    return directory
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    weights = write_checkpoint(tmp_path, 3, {}) / "model" / "weights"
     assert checkpoint.newest(tmp_path).step == 3
-    (directory / "model" / "weights").write_bytes(b"12346")
+    weights.write_bytes(b"12346")
     with pytest.raises(ValueError, match=r"step_3 is damaged: model/weights missing or not as written"):
         checkpoint.newest(tmp_path)
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"step_3 is damaged: model/weights .*Delete .*step_3 to go on from the"):
+        checkpoint.newest(tmp_path)
+
+
+def resume(directory: Path, *overrides: str) -> Checkpoint | None:
+    """As launch/train.py recipe=grpo_tiny decides."""
+    composed = compose_recipe(["recipe=grpo_tiny", *overrides])
+    return resumable(directory, typed(composed), resolved(composed))
+
+
+def resolved(composed: Any) -> Any:
+    return OmegaConf.to_container(composed, resolve=True)
+
+
+@pytest.fixture
+def at_step_3(tmp_path) -> Path:
+    """A run of grpo_tiny that stopped after three steps."""
+    write_checkpoint(tmp_path / "checkpoints", 3, resolved(compose_recipe(["recipe=grpo_tiny"])))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("eval.every=5", "eval.sampling.max_tokens=7", "eval.data.arithmetic.size=9", "tracking.sample_every=3"),
+        *("checkpoint.every=1", "scoring.workers=3", "run.dir=elsewhere", "steps=99"),
+    ],
+)
+def test_what_changes_no_step_may_change_at_a_resume(override, at_step_3):
+    resumed = resume(at_step_3, "resume=auto", override)
+    assert resumed is not None
+    assert resumed.step == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimizer.lr=0.1", r"optimizer\.lr: 0\.00015 then, 0\.1 now"),
+        ("seed=7", r"seed: 0 then, 7 now"),
+        ("batch.prompts=32", r"batch\.prompts: 16 then, 32 now"),
+        ("engine=zero2", r"engine\.name: ddp then, zero2 now"),
+        ("+rewards.mine.fn=a.py:b", r"rewards\.mine: None then"),
+        ("data.train.arithmetic.size=7", r"data\.train\.arithmetic\.size: 20000 then, 7 now"),
+    ],
+)
+def test_what_changes_a_step_is_refused_at_a_resume_by_its_key(override, said, at_step_3):
+    with pytest.raises(ValueError, match=rf"step_3 belongs to a run with other settings:\n  {said}"):
+        resume(at_step_3, "resume=auto", override)
+
+
+def test_the_number_of_steps_may_change_only_under_a_schedule_that_does_not_depend_on_it(tmp_path):
+    linear = "optimizer.schedule=linear"
+    write_checkpoint(tmp_path / "checkpoints", 3, resolved(compose_recipe(["recipe=grpo_tiny", linear])))
+    with pytest.raises(ValueError, match=r"steps: 70 then, 99 now"):
+        resume(tmp_path, "resume=auto", linear, "steps=99")
+
+
+def test_without_resume_auto_a_directory_that_holds_a_run_is_refused(at_step_3, tmp_path_factory):
+    with pytest.raises(ValueError, match=r"holds a run, stopped after step 3\. resume=auto .*\n?.*run\.dir="):
+        resume(at_step_3)
+    barely = tmp_path_factory.mktemp("barely")
+    assert resume(barely) is None
+    (barely / "metrics.jsonl").write_text('{"step": 0}\n')
+    with pytest.raises(ValueError, match=r"holds a run, stopped before its first checkpoint\. resume=auto"):
+        resume(barely)
+    assert resume(barely, "resume=auto") is None  # from the start
 
 
 def test_another_number_of_ranks_is_refused(tmp_path):
@@ -150,4 +253,5 @@ def test_another_number_of_ranks_is_refused(tmp_path):
 def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
     for step in (9, 10, 100):
         (tmp_path / f"step_{step}").mkdir()
+    (tmp_path / ".step_200.partial").mkdir()  # a save that did not end
     assert [path.name for path in checkpoint.complete(tmp_path)] == ["step_9", "step_10", "step_100"]
