@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
@@ -133,11 +135,14 @@ def file_sinks(config: TrainConfig, directory: Path, resolved: Mapping[str, Any]
 
 
 def run_directory(config: TrainConfig) -> Path:
-    """run.dir, or outputs/<recipe>; each job of a --multirun gets a subdirectory named by its overrides."""
+    """run.dir, or outputs/<recipe>; each job of a --multirun gets a subdirectory named by what it sweeps over."""
     hydra = HydraConfig.get()
     directory = Path(config.run.dir or f"outputs/{hydra.runtime.choices['recipe']}")
     if hydra.mode == RunMode.MULTIRUN:
-        directory /= hydra.job.override_dirname.replace("/", "_")
+        typed_in = OverridesParser.create().parse_overrides([a for a in sys.argv[1:] if not a.startswith("-")])
+        swept = {override.key_or_group for override in typed_in if override.is_sweep_override()}
+        mine = [text for text in hydra.overrides.task if text.partition("=")[0].lstrip("+") in swept]
+        directory /= ",".join(mine).replace("/", "_") or "0"
     return directory.expanduser()
 
 
@@ -238,7 +243,11 @@ def load_problems(sections: Mapping[str, Any], key: str) -> list[Problem]:
         raise ValueError(f"{key} names no data set; for example {key}.mine={{_target_: data.jsonl.jsonl, path: FILE}}")
     problems: list[Problem] = []
     for name, section in sections.items():
-        found = build(section, f"{key}.{name}")
+        try:
+            found = build(section, f"{key}.{name}")
+        except ValueError as error:
+            words = str(error).replace(f"{key}.<name>", f"{key}.{name}")
+            raise ValueError(words if f"{key}.{name}" in words else f"{key}.{name}: {words}") from error
         if not found:
             raise ValueError(f"{key}.{name} has no problems")
         problems += found

@@ -43,7 +43,7 @@ def help_text(overrides: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
+    sys.argv[1:] = arguments = sorted(sys.argv[1:], key=lambda argument: not argument.startswith("-"))  # flags anywhere
     register()
     with explaining_errors():
         if {"-h", "--help"} & set(arguments):

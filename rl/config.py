@@ -296,6 +296,9 @@ def flat_keys(config: Any, prefix: str = "") -> list[str]:
 
 def typed(config: DictConfig) -> TrainConfig:
     """The same settings as dataclasses, each checked by its own section."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"{missing[0]} is not set and has no default: add {missing[0]}=VALUE")
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, TrainConfig)
     settings.check()

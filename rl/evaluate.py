@@ -31,7 +31,7 @@ class ProblemResult:
     majority: bool | None  # whether the most common answer is right; None without an extract function
     num_tokens: int  # over the n completions
     num_truncated: int
-    num_failed: int  # completions that could not be graded
+    num_failed: int  # completions that some term could not score
     terms: dict[str, tuple[float, int]]  # reward term -> its sum, and over how many completions
 
 
@@ -45,7 +45,7 @@ class Evaluation:
     interval: tuple[float, float]  # 95 % interval of avg over problems, see interval_95
     completion_tokens: float  # mean length of a completion, tokens
     truncated_fraction: float  # completions cut at max_tokens
-    failed_fraction: float  # completions that could not be graded; they count as not right
+    failed_fraction: float  # completions that some term could not score
     num_problems: int
     k: int  # completions of one problem
     pass_k: int
@@ -161,7 +161,7 @@ def _result(scored: ScoredGroup, correct: str, extract: Extract | None) -> Probl
         majority=maj_at_k(answers, right) if extract else None,
         num_tokens=sum(len(completion.token_ids) for completion in completions),
         num_truncated=sum(completion.finish_reason == "length" for completion in completions),
-        num_failed=sum(map(math.isnan, grades)),
+        num_failed=sum(map(math.isnan, scored.rewards)),
         terms={name: _known(values) for name, values in scored.terms.items()},
     )
 

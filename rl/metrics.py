@@ -122,8 +122,8 @@ METRICS = (
         "eval/<dataset>/failed_fraction",
         "fraction of completions",
         "last",
-        "Completions of the evaluation that could not be graded. They count as not right.",
-        "Above 0: accuracy is too low by at most this much; mend the grader.",
+        "Completions of the evaluation that some term could not score. Without the term that says right: not right.",
+        "Above 0: accuracy is too low by at most this much; mend the reward. The reasons are in evaluations/.",
     ),
     Metric(
         "eval/<dataset>/reward/<term>",

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from rl.batch import MicroBatch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 LOGITS_PER_CHUNK = 1 << 24  # 64 MB of float32 logits at a time
 
 
@@ -79,6 +80,9 @@ def local_or_hub(path: str) -> str:
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer beside a model. It needs an end-of-sequence token; else no completion would ever stop."""
+    directory = Path(local_or_hub(path))
+    if directory.is_dir() and not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise ValueError(f"model.path={path} has no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there")
     tokenizer = AutoTokenizer.from_pretrained(local_or_hub(path))
     if tokenizer.eos_token_id is None:
         raise ValueError(f"model.path={path}: the tokenizer has no end-of-sequence token")

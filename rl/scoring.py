@@ -407,6 +407,7 @@ class Scorer:
                     raise ValueError(
                         f"rewards.{self.terms[call.term].name} fails on a made-up completion of problem "
                         f"{prompt.problem.id}: {outcome.message}\n{outcome.trace}".rstrip()
+                        + f"\nMend it, or leave it out with '~rewards.{self.terms[call.term].name}'"
                     )
         self._warm_up = job
 
