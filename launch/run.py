@@ -78,16 +78,16 @@ def run_recipe(composed: DictConfig) -> None:
             )
             scorer.check(inputs.batches.at(0)[0])
             stack.enter_context(prepared(directory, resolved))
-        if previous is not None and is_finished(directory, config, previous):
+        finished = previous is not None and is_finished(directory, config, previous)
+        if finished:
             say(f"{directory} holds this run, finished. Another run.dir starts a new one.")
         else:
             path = models.starting_model(config, base, inputs.tokenizer, inputs.prompts)
             parts = build_parts(config, path, algorithm, inputs, scorer)
             finished = go(config, directory, resolved, parts, previous)
-            if not finished:
-                say(f"stopped; resume=auto goes on from {directory / 'checkpoints'}")
-                return
-    if distributed.rank() == 0:
+    if not finished:
+        say(f"stopped; resume=auto goes on from {directory / 'checkpoints'}")
+    elif distributed.rank() == 0:
         print_report(directory)
     distributed.stop()
 
