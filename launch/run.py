@@ -39,8 +39,8 @@ from rl.scoring import Scorer, reward_terms
 from rl.tracking import JsonLines, Sink, TensorBoard, Tracker, Wandb
 from rl.trainer import Parts, Run, train
 
-# Settings that may change between a checkpoint and its resume: none changes what a step computes.
 MIN_FREE_BYTES = 1 << 27
+# Settings that may change between a checkpoint and its resume: none changes what a step computes.
 FREE_TO_CHANGE = ("resume", "run.", "eval.", "checkpoint.", "tracking.", "scoring.")
 
 

@@ -94,7 +94,8 @@ def newest(parent: Path) -> Checkpoint | None:
     if not directories:
         return None
     directory = directories[-1]
-    recorded = json.loads((directory / "manifest.json").read_text())
+    listed = directory / "manifest.json"
+    recorded = json.loads(listed.read_text()) if listed.is_file() else {"manifest.json": {}}
     found = manifest(directory)
     bad = sorted(name for name in recorded if found.get(name) != recorded[name])
     if bad:

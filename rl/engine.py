@@ -6,6 +6,7 @@ Every method is collective: all ranks call it, in the same order, with equally m
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -210,33 +211,35 @@ class PolicyEngine:
             tokenizer.save_pretrained(directory)
 
     def save(self, directory: Path) -> None:
-        """Collective: what a bit-identical resume needs, at the same number of ranks."""
+        """Collective: what a bit-identical resume needs, with the same engine and number of ranks."""
         directory.mkdir(parents=True, exist_ok=True)
+        if distributed.rank() == 0:
+            (directory / "engine.json").write_text(json.dumps({"engine": self.name, "step": self.step}))
         if self.uses_deepspeed:
-            self.policy.save_checkpoint(str(directory), tag="state", client_state={"step": self.step})
+            self.policy.save_checkpoint(str(directory), tag="state")
         elif distributed.rank() == 0:
             trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-            state = {"step": self.step, "weights": trained, "optimizer": self.optimizer.state_dict()}
-            torch.save(state, directory / "state.pt")
+            torch.save({"weights": trained, "optimizer": self.optimizer.state_dict()}, directory / "state.pt")
 
     def load(self, directory: Path) -> None:
-        """Collective: the state that save() wrote."""
-        if self.uses_deepspeed:
-            path, client = self.policy.load_checkpoint(str(directory), tag="state")
-            if path is None:
-                raise ValueError(f"{directory} has no DeepSpeed state: it was saved by another engine than {self.name}")
-            self.step = client["step"]
-            return
-        file = directory / "state.pt"
+        """Collective: the state that save() wrote. ValueError for the state of another engine."""
+        file = directory / "engine.json"
         if not file.is_file():
-            raise ValueError(f"{directory} has no state.pt: it was saved by another engine than {self.name}")
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(state["weights"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+            raise ValueError(f"{directory} holds no state of an engine: there is no {file.name}")
+        saved = json.loads(file.read_text())
+        if saved["engine"] != self.name:
+            raise ValueError(f"{directory} was saved by engine={saved['engine']} and cannot be loaded by {self.name}")
+        if self.uses_deepspeed:
+            path, _ = self.policy.load_checkpoint(str(directory), tag="state")
+            assert path is not None
+        else:
+            state = torch.load(directory / "state.pt", map_location="cpu", weights_only=True)
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    if parameter.requires_grad:
+                        parameter.copy_(state["weights"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.step = saved["step"]
 
 
 def plain_name(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import time
 from collections import defaultdict
@@ -125,8 +126,7 @@ def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
     save(config, parts, run)
     if finished:
         evaluate_and_log(config.steps, config, parts, run)
-        with distributed.together():
-            parts.policy.save_model(run.directory / "final", parts.tokenizer)
+        save_final(parts, run)
     if distributed.rank() == 0:
         draw_curves(run.directory / "metrics.jsonl", run.directory / "curves.png")
     return finished
@@ -224,6 +224,19 @@ def save(config: TrainConfig, parts: Parts, run: Run) -> None:
         run.directory / "checkpoints", run.next_step, parts.policy, parts.tokenizer, run.config,
         keep=config.checkpoint.keep,
     )  # fmt: skip
+
+
+def save_final(parts: Parts, run: Run) -> None:
+    """Collective: final/, whole or not at all."""
+    final, partial = run.directory / "final", run.directory / ".final.partial"
+    with distributed.together():
+        if distributed.rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+    with distributed.together():
+        parts.policy.save_model(partial, parts.tokenizer)
+        if distributed.rank() == 0:
+            shutil.rmtree(final, ignore_errors=True)  # of the same run, before it was given more steps
+            partial.rename(final)
 
 
 def _is_due(step: int, every: int) -> bool:

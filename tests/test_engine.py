@@ -168,16 +168,13 @@ def test_two_ranks_update_lora_adapters_as_one(engine, alone, together):
     ("engine", "other"),
     [
         ("ddp", "zero2"),
-        pytest.param(
-            "zero2", "ddp", marks=pytest.mark.xfail(strict=True, reason="DeepSpeed asserts, without a word, before us")
-        ),
+        ("zero2", "ddp"),
     ],
 )
 def test_the_state_of_another_engine_is_refused_by_every_rank(engine, other, together):
     for error in together[f"{engine}_of_{other}"].errors:
         assert error is not None
-        assert f"{other}_state has no " in error
-        assert f"it was saved by another engine than {engine}" in error
+        assert f"{other}_state was saved by engine={other} and cannot be loaded by {engine}" in error
 
 
 @pytest.mark.slow
@@ -216,9 +213,8 @@ def test_bfloat16_under_zero2_updates_near_float32(alone):
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
+def environment():
     """An engine outside torchrun describes a world of one in os.environ; other tests must not see it."""
-    monkeypatch.setattr(os, "environ", os.environ)
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -260,7 +256,7 @@ def test_the_loss_of_an_update_is_minus_the_mean_advantage_and_its_metrics_are_t
         -sum(item.advantage * len(item.completion_ids) for item in items) / num_tokens, rel=1e-5
     )  # the ratio is 1
     assert row["policy/entropy"] == pytest.approx(float(scores.entropy[mask].mean()), rel=1e-5)
-    difference = -5.0 - scores.logprobs[mask]  # k3 with the sampler as the policy that drew them
+    difference = -5.0 - scores.logprobs[mask].detach()  # k3 with the sampler as the policy that drew them
     assert row["mismatch/kl_rollout"] == pytest.approx(
         (torch.exp(-difference) - 1 + difference).mean().item(), rel=1e-4
     )
@@ -396,6 +392,6 @@ def test_a_kl_without_a_reference_model_is_refused(model_path):
         engine.reference_logprobs(micro_batches(trajectories(0)))
 
 
-def test_a_state_of_another_engine_is_refused(model_path, tmp_path):
-    with pytest.raises(ValueError, match=r"has no state\.pt: it was saved by another engine than ddp"):
+def test_a_directory_without_a_state_is_refused(model_path, tmp_path):
+    with pytest.raises(ValueError, match=r"holds no state of an engine: there is no engine\.json"):
         engine_of(model_path).load(tmp_path)

@@ -30,7 +30,7 @@ SMALL = (
 )  # fmt: skip
 
 
-def workplace(path: Path) -> Path:
+def place_to_run(path: Path) -> Path:
     """A directory to run in, with a reward whose groups are rarely all equal."""
     path.mkdir()
     (path / "mine.py").write_text("def sevens(problem, completion):\n    return len(set(completion.text))\n")
@@ -60,7 +60,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def unstopped(tmp_path_factory, cache) -> Path:
     """Twenty steps in one go, on one rank."""
-    directory = workplace(tmp_path_factory.mktemp("unstopped") / "work")
+    directory = place_to_run(tmp_path_factory.mktemp("unstopped") / "work")
     result = torchrun(*SMALL, "steps=20", cwd=directory, cache=cache)
     assert result.returncode == 0, result.stdout
     return directory
@@ -68,7 +68,7 @@ def unstopped(tmp_path_factory, cache) -> Path:
 
 @pytest.mark.slow
 def test_stopped_at_10_of_20_it_ends_with_the_same_bits(unstopped, tmp_path, cache):
-    directory = workplace(tmp_path / "work")
+    directory = place_to_run(tmp_path / "work")
     assert torchrun(*SMALL, "steps=10", cwd=directory, cache=cache).returncode == 0
     resumed = torchrun(*SMALL, "steps=20", "resume=auto", cwd=directory, cache=cache)
     assert "going on from run/checkpoints/step_10" in resumed.stdout
@@ -85,7 +85,7 @@ def wait_for_rows(process: subprocess.Popen[str], directory: Path, num_rows: int
 
 @pytest.mark.slow
 def test_on_two_zero2_ranks_too_of_which_one_is_asked_to_stop(tmp_path, cache):
-    whole, parts = workplace(tmp_path / "whole"), workplace(tmp_path / "parts")
+    whole, parts = place_to_run(tmp_path / "whole"), place_to_run(tmp_path / "parts")
     run = {"ranks": 2, "cache": cache}
     result = torchrun(*SMALL, "steps=20", "engine=zero2", cwd=whole, **run)
     assert result.returncode == 0, result.stdout
@@ -112,7 +112,7 @@ def test_on_two_zero2_ranks_too_of_which_one_is_asked_to_stop(tmp_path, cache):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_in_the_middle_costs_nothing_that_a_resume_does_not_bring_back(number, unstopped, tmp_path, cache):
-    directory = workplace(tmp_path / "work")
+    directory = place_to_run(tmp_path / "work")
     process = start(*SMALL, "steps=20", cwd=directory, cache=cache)
     wait_for_rows(process, directory, 8)
     started = psutil.Process(process.pid)
@@ -177,6 +177,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         checkpoint.newest(tmp_path)
     weights.unlink()
     with pytest.raises(ValueError, match=r"step_3 is damaged: model/weights .*Delete .*step_3 to go on from the"):
+        checkpoint.newest(tmp_path)
+    (tmp_path / "step_3" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"step_3 is damaged: manifest\.json missing"):
         checkpoint.newest(tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen3Config
@@ -11,13 +13,14 @@ from rl.batch import Trajectory, build_micro_batches
 from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, load_tokenizer, token_logprobs
 from rl.rollout.hf import HFRollout
-from rl.rollout.sampling import draw, row_seed, row_uniforms
+from rl.rollout.sampling import draw, row_seed, row_uniforms, truncate
 from rl.tiny import build_tiny_model
 
 CPU = torch.device("cpu")
 QUESTIONS = ["What is 1+2?", "Why?", "What is 9+8-7+6-5+4, and what is it twice?"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
 SHAPE |= {"intermediate_size": 48, "max_position_embeddings": 256, "vocab_size": 300, "head_dim": 16}
+SHAPE |= {"initializer_range": 0.2}  # with the usual 0.02 no token heeds the ones before it, and any mask would do
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +64,27 @@ def test_greedy_tokens_are_those_of_generate_one_by_one(rollout, prompts):
     assert_greedy_is_generates(rollout, prompts)  # together and padded on the left, against each alone
 
 
-@pytest.mark.parametrize("config", [Qwen3Config, LlamaConfig, MistralConfig, Gemma2Config])
-def test_greedy_tokens_are_those_of_generate_for_other_families(config, prompts, tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (Qwen3Config, {}),
+        (LlamaConfig, {}),
+        (MistralConfig, {"sliding_window": 8}),  # shorter than a prompt and than an answer
+        (Gemma2Config, {"sliding_window": 8}),  # in every other layer
+    ],
+)
+def test_greedy_tokens_are_those_of_generate_for_other_families(config, options, prompts, tokenizer, tmp_path):
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config(**SHAPE, eos_token_id=tokenizer.eos_token_id))
+    model = AutoModelForCausalLM.from_config(config(**SHAPE, **options, eos_token_id=tokenizer.eos_token_id))
     model.save_pretrained(tmp_path)
-    assert_greedy_is_generates(HFRollout(str(tmp_path), tokenizer, "float32", CPU), prompts)
+    engine = HFRollout(str(tmp_path), tokenizer, "float32", CPU)
+    assert_greedy_is_generates(engine, prompts)
+    params = SamplingParams(completions=3, max_tokens=24)
+    together = tokens(engine.generate(prompts, params, seed=2))
+    assert [tokens(engine.generate([prompt], params, seed=2))[0] for prompt in prompts] == together
 
 
-@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.6])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0, 1.6])
 def test_logprobs_are_the_trainers_at_the_sampling_temperature(temperature, rollout, prompts, path):
     params = SamplingParams(completions=3, max_tokens=12, temperature=temperature)
     model = load_model(path, "float32")
@@ -79,7 +94,8 @@ def test_logprobs_are_the_trainers_at_the_sampling_temperature(temperature, roll
             (batch,) = build_micro_batches(
                 [item], "token", tokens_per_micro_batch=1, max_completion_tokens=12, gather=lambda value: [value]
             )
-            trainers = token_logprobs(model, batch, temperature).logprobs[batch.loss_mask]
+            # Greedy tokens carry the model's own log-probabilities, those at temperature 1.
+            trainers = token_logprobs(model, batch, temperature or 1.0).logprobs[batch.loss_mask]
             assert done.logprobs == pytest.approx(trainers.tolist(), abs=1e-4)
 
 
@@ -127,6 +143,8 @@ def test_tokens_come_as_often_as_their_probability_says(temperature):
         ({"top_p": 0.9}, [0, 1, 2]),
         ({"min_p": 0.3}, [0, 1]),
         ({"top_k": 3, "min_p": 0.3}, [0, 1]),
+        ({"top_k": 2, "top_p": 0.7}, [0]),  # of the two that top_k leaves, the first holds 0.6 / 0.85 = 0.71
+        ({"top_k": 9}, [0, 1, 2, 3]),
         ({}, [0, 1, 2, 3]),
     ],
 )
@@ -143,6 +161,24 @@ def test_the_largest_uniform_draws_no_impossible_token():
     for uniform in (0.0, 0.5, 1 - 2**-53, 1.0):
         token, _ = draw(logits, torch.tensor([uniform], dtype=torch.float64), SamplingParams())
         assert token.item() in (0, 1)
+        token, _ = draw(logits.flip(-1), torch.tensor([uniform], dtype=torch.float64), SamplingParams())
+        assert token.item() in (2, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 40}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_an_extreme_uniform_draws_what_was_kept_from_a_large_vocabulary(options):
+    logits = 3 * torch.randn(300, 5_000, generator=torch.Generator().manual_seed(0))
+    logits[:, :50] = logits[:, -50:] = -torch.inf
+    params = SamplingParams(**options)
+    kept = truncate(torch.softmax(logits, dim=-1), params)
+    for uniform in (0.0, 1 - 2**-53):
+        drawn, _ = draw(logits, torch.full((300,), uniform, dtype=torch.float64), params)
+        assert (kept.gather(-1, drawn.unsqueeze(-1)) > 0).all()
+
+
+def test_tokens_as_likely_as_the_last_of_the_top_k_stay_with_it():
+    kept = truncate(torch.tensor([[0.2, 0.3, 0.2, 0.2, 0.1]]), SamplingParams(top_k=2))
+    assert kept.gt(0).tolist() == [[True, True, True, True, False]]
 
 
 def test_an_answer_ends_at_the_end_token_or_at_the_limit(rollout, prompts, tokenizer):
@@ -158,6 +194,47 @@ def test_an_answer_ends_at_the_end_token_or_at_the_limit(rollout, prompts, token
             assert not rollout.end_ids & set(done.token_ids)
             assert done.text == tokenizer.decode(done.token_ids)
     assert min(endings.values()) > 0
+
+
+def test_an_end_token_in_the_last_place_is_an_end_and_not_a_cut(rollout, prompts):
+    free = SamplingParams(completions=64, max_tokens=24, temperature=2.0)
+    ended = [
+        done for done in rollout.generate(prompts[:1], free, seed=0)[0].completions if done.finish_reason == "stop"
+    ]
+    length = len(ended[0].token_ids)
+    exact = rollout.generate(prompts[:1], replace(free, max_tokens=length), seed=0)[0].completions
+    assert [done.token_ids for done in exact if done.finish_reason == "stop"].count(ended[0].token_ids) == 1
+    cut = rollout.generate(prompts[:1], replace(free, max_tokens=length - 1), seed=0)[0].completions
+    assert ended[0].token_ids[:-1] in [done.token_ids for done in cut if done.finish_reason == "length"]
+
+
+def test_an_answer_ends_at_the_end_tokens_of_the_models_generation_config_too(path, tokenizer, prompts, tmp_path):
+    model = load_model(path, "float32")
+    letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "ab"]
+    model.generation_config.eos_token_id = letters
+    model.save_pretrained(tmp_path)
+    engine = HFRollout(str(tmp_path), tokenizer, "float32", CPU)
+    assert engine.end_ids == {tokenizer.eos_token_id, *letters}
+    (group,) = engine.generate(prompts[:1], SamplingParams(completions=64, max_tokens=24, temperature=2.0), seed=0)
+    at_letters = [done for done in group.completions if done.token_ids[-1] in letters]
+    assert at_letters
+    assert all(done.finish_reason == "stop" and not {"a", "b"} & set(done.text) for done in at_letters)
+
+
+def test_one_token_is_an_answer(rollout, prompts):
+    for group in rollout.generate(prompts, SamplingParams(completions=2, max_tokens=1), seed=0):
+        assert [len(done.token_ids) for done in group.completions] == [1, 1]
+
+
+def test_each_of_several_stop_texts_ends_the_answer_it_appears_in_and_no_other(rollout, prompts, tokenizer):
+    params = SamplingParams(completions=64, max_tokens=24, temperature=2.0, stop=("e", "</think>", "What"))
+    found = set()
+    for done in (done for group in rollout.generate(prompts, params, seed=0) for done in group.completions):
+        texts = {text for text in params.stop if text in done.text}
+        assert bool(texts) == (done.finish_reason == "stop" and done.token_ids[-1] not in rollout.end_ids)
+        assert not any(text in tokenizer.decode(done.token_ids[:-1]) for text in texts)
+        found |= texts
+    assert found == set(params.stop)
 
 
 def test_a_stop_text_ends_an_answer_with_the_token_that_completes_it(rollout, prompts, tokenizer):
@@ -194,6 +271,16 @@ def test_weights_that_are_not_the_models_are_refused(rollout, path):
     with pytest.raises(ValueError, match=r"model\.norm\.weight, or got it twice"):
         rollout.load_weights([*weights, ("model.norm.weight", weights[-1][1])], 1)
     assert rollout.policy_step == 0
+
+
+def test_a_model_put_away_between_rollouts_samples_the_same(path, tokenizer, rollout, prompts):
+    params = SamplingParams(completions=2, max_tokens=8)
+    engine = HFRollout(path, tokenizer, "float32", CPU, offload=True)
+    with engine.awake():
+        first = tokens(engine.generate(prompts, params, seed=0))
+    with engine.awake():
+        assert tokens(engine.generate(prompts, params, seed=0)) == first
+    assert tokens(rollout.generate(prompts, params, seed=0)) == first
 
 
 def test_a_limit_of_no_rows_is_refused(path, tokenizer):
