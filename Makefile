@@ -53,7 +53,7 @@ test: install
 	@touch $@
 
 test-vllm: .venv-vllm/.installed
-	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/test_vllm.py $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/test_vllm.py $(ARGS)
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

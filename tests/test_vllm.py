@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,7 +36,13 @@ def tokenizer(path):
 
 @pytest.fixture(scope="module")
 def engine(path, tokenizer):
-    return VLLMRollout(path, tokenizer, "float32", CPU, max_model_len=512)
+    random.seed(3)
+    torch.manual_seed(3)
+    state = random.getstate(), torch.random.get_rng_state()
+    engine = VLLMRollout(path, tokenizer, "float32", CPU, max_model_len=512)
+    assert random.getstate() == state[0], "vLLM's start has seeded Python's generator"
+    assert torch.equal(torch.random.get_rng_state(), state[1]), "vLLM's start has seeded torch's generator"
+    return engine
 
 
 @pytest.fixture
@@ -93,8 +105,114 @@ def test_a_completion_does_not_depend_on_its_neighbours(engine, path, prompts):
     assert len({tuple(done.token_ids) for done in together[1].completions}) == 3
 
 
-def test_weights_that_lack_a_parameter_are_refused(engine, path):
+def test_completions_end_as_those_of_transformers_end(engine, path, tokenizer, prompts):
+    engine.load_weights(load_model(path, "float32").named_parameters(), 0)
+    params = SamplingParams(completions=16, max_tokens=64, stop=("e", "90"))
+    done = [done for group in engine.generate(prompts, params, seed=1) for done in group.completions]
+    by_end = [item for item in done if item.token_ids[-1] == tokenizer.eos_token_id]
+    by_text = [item for item in done if item.finish_reason == "stop" and item not in by_end]
+    cut = [item for item in done if item.finish_reason == "length"]
+    assert min(len(by_end), len(by_text), len(cut)) > 0
+    assert all(item.finish_reason == "stop" and not item.text.endswith(tokenizer.eos_token) for item in by_end)
+    assert all("e" in item.text or "90" in item.text for item in by_text)
+    assert all(len(item.token_ids) == 64 for item in cut)
+    for item in done:
+        body = item.token_ids[:-1] if item in by_end else item.token_ids
+        assert item.text == tokenizer.decode(body)
+
+
+def test_no_stop_text_is_passed_over(engine, path, tokenizer, prompts):
+    engine.load_weights(load_model(path, "float32").named_parameters(), 0)
+    free = engine.generate(prompts, SamplingParams(completions=8, max_tokens=64), seed=1)
+    bound = engine.generate(prompts, SamplingParams(completions=8, max_tokens=64, stop=("e",)), seed=1)
+    for before, after in zip(free, bound, strict=True):
+        for one, other in zip(before.completions, after.completions, strict=True):
+            assert one.token_ids[: len(other.token_ids)] == other.token_ids
+            assert "e" not in tokenizer.decode(other.token_ids[:-1])
+
+
+@pytest.mark.parametrize(
+    ("params", "key"),
+    [
+        (SamplingParams(completions=1, max_tokens=510), "rollout.max_model_len"),
+        (SamplingParams(completions=1, temperature=0.005, max_tokens=4), "sampling.temperature"),
+    ],
+)
+def test_what_vllm_would_change_silently_is_refused(params, key, engine, prompts):
+    with pytest.raises(ValueError, match=key):
+        engine.generate(prompts, params, 0)
+
+
+TWO_RANKS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from data.problem import Problem, ask
+from rl import distributed
+from rl.experience import Prompt, SamplingParams
+from rl.policy import load_model, load_tokenizer
+from rl.rollout.vllm import VLLMRollout
+
+distributed.start()
+path, questions = sys.argv[2], json.loads(sys.argv[3])
+tokenizer = load_tokenizer(path)
+engine = VLLMRollout(path, tokenizer, "float32", torch.device("cpu"), max_model_len=512)
+engine.load_weights(load_model(path, "float32").named_parameters(), 0)
+mine = [(i, q) for i, q in enumerate(questions) if i % 2 == distributed.rank()]
+prompts = [Prompt(Problem(q, ask(q), "", "x"), i, q, tuple(tokenizer(q)["input_ids"])) for i, q in mine]
+groups = engine.generate(prompts, SamplingParams(completions=3, max_tokens=16), seed=5)
+sampled = {group.prompt.problem.id: [done.token_ids for done in group.completions] for group in groups}
+shares = distributed.gather(sampled)
+if distributed.rank() == 0:
+    print("SAMPLED", json.dumps(shares[0] | shares[1]))
+distributed.stop()
+"""
+
+
+def test_two_ranks_sample_with_an_engine_each_what_one_samples(engine, path, prompts, tmp_path):
+    program = tmp_path / "two_ranks.py"
+    program.write_text(TWO_RANKS)
+    questions = json.dumps([prompt.text for prompt in prompts])
+    root = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*command, str(program), root, path, questions], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("SAMPLED ")]
+    engine.load_weights(load_model(path, "float32").named_parameters(), 0)
+    alone = engine.generate(prompts, SamplingParams(completions=3, max_tokens=16), seed=5)
+    ours = {group.prompt.problem.id: [item.token_ids for item in group.completions] for group in alone}
+    assert json.loads(line.removeprefix("SAMPLED ")) == ours
+
+
+def test_an_engine_that_keeps_its_old_weights_is_found_out(engine, path, monkeypatch):
+    engine.load_weights(load_model(path, "float32").named_parameters(), 0)
+
+    def forget(method, kwargs):
+        for _ in kwargs["weights_iterator"]:
+            pass
+
+    monkeypatch.setattr(engine.engine, "collective_rpc", forget)
+    with pytest.raises(RuntimeError, match="old weights"):
+        engine.load_weights(changed(path).named_parameters(), 1)
+
+
+def test_the_first_weights_must_be_complete_too(engine, path):
     weights = dict(load_model(path, "float32").named_parameters())
     weights.pop("model.norm.weight")
+    engine._total = None  # as before the first weights
     with pytest.raises(ValueError, match=r"model\.norm\.weight"):
         engine.load_weights(weights.items(), 9)
+
+
+def test_a_foreign_a_doubled_and_a_misshapen_parameter_are_refused(engine, path):
+    weights = dict(load_model(path, "float32").named_parameters())
+    norm = weights["model.norm.weight"]
+    for extra in ({"model.model.norm.weight": norm}, {"model.norm.weight": norm[:-1]}):
+        name = next(iter(extra))
+        with pytest.raises(ValueError, match=name):
+            list(engine._checked((weights | extra).items(), dict(engine._shapes), []))
+    with pytest.raises(ValueError, match="twice"):
+        list(engine._checked([*weights.items(), ("model.norm.weight", norm)], dict(engine._shapes), []))

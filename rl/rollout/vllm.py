@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from rl import distributed
 from rl.experience import Completion, Group, Prompt, SamplingParams
 from rl.policy import local_or_hub
 from rl.rollout.sampling import row_seed
@@ -161,8 +162,10 @@ class VLLMRollout:
     def _completion(self, output: Any) -> Completion:
         ids = list(output.token_ids)
         logprobs = [row[token].logprob for row, token in zip(output.logprobs, ids, strict=True)]
-        # stop_reason: None at the end-of-sequence token, the id of another ending token, or the stop text.
-        ended = output.finish_reason == "stop" and not isinstance(output.stop_reason, str)
+        # stop_reason: None at the end-of-sequence token, the id of another ending token, or the stop text,
+        # which may be part of the end-of-sequence token's own text.
+        by_text = isinstance(output.stop_reason, str) and ids[-1] != self.tokenizer.eos_token_id
+        ended = output.finish_reason == "stop" and not by_text
         text = str(self.tokenizer.decode(ids[:-1] if ended else ids))
         reason = "stop" if output.finish_reason == "stop" else "length"
         return Completion(text, ids, logprobs, reason, self.policy_step)  # type: ignore[arg-type]
@@ -171,7 +174,7 @@ class VLLMRollout:
 def _skeleton(model_path: str) -> PreTrainedModel:
     """The model without memory for its weights: only names and shapes."""
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(local_or_hub(model_path)))  # type: ignore[no-any-return]
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(local_or_hub(model_path)))
 
 
 def _tied_embedding(model: PreTrainedModel) -> str | None:
@@ -205,6 +208,7 @@ def _engine(
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: the weights are handed over by reference
     options: dict[str, Any] = {}
     if device.type == "cuda":
+        distributed.describe_single_process()
         # Every rank has an engine of its own, beside the process group that training uses, on the GPU of LOCAL_RANK.
         options = {"distributed_executor_backend": "external_launcher", "enable_sleep_mode": sleeps}
     else:
