@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rl.config import OptimizerConfig, batch_arithmetic, compose_recipe, differences, flat_keys, typed
+from launch import models
+from rl.config import OptimizerConfig, batch_arithmetic, compose_recipe, differences, flat_keys, summaries, typed
+from rl.distributed import FailedTogether
+from rl.tiny import build_tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +54,29 @@ def refusal(*overrides: str) -> str:
         (["recipe=grpo_tiny", "checkpoint.keep=0"], "checkpoint.keep must be at least 1, got 0"),
         (["recipe=grpo_math", "model.path=null"], "model.path must name a Hugging Face directory or a hub model"),
         (["recipe=grpo_tiny", "optimizer.schedule=cosin"], "Did you mean cosine?"),
+        (
+            ["recipe=grpo_tiny", "+eval.sampling.temprature=1"],
+            "eval.sampling has no option temprature. Did you mean tem",
+        ),
+        (
+            ["recipe=grpo_tiny", "model.lora.rnak=8"],
+            "no key model.lora.rnak in this recipe. Did you mean model.lora.rank?",
+        ),
+        (["recipe=grpo_tiny", "rollout=fh"], "there is no rollout 'fh'. Did you mean hf? There are: "),
+        (["recipe=grpo_tiny", "rollout=replay"], "rollout.path is not set and has no default: add rollout.path=VALUE"),
+        (
+            ["recipe=grpo_tiny", "engine.name=zero9"],
+            "engine.name must be one of ddp, zero1, zero2, zero3, zero3_offload",
+        ),
+        (
+            ["recipe=grpo_tiny", "batch.prompts=1.5"],
+            "batch.prompts=1.5: Value '1.5' of type 'float' could not be converted",
+        ),
+        (["recipe=grpo_tiny", "tracking.wandb=maybe"], "tracking.wandb=maybe: Value 'maybe' is not a valid bool"),
+        (["recipe=grpo_tiny", "steps=null"], "steps=null: field 'steps' is not Optional"),
+        (["recipe=grpo_tiny", "sampling.max_tokens=1.5"], "sampling.max_tokens must be a whole number, got 1.5"),
+        (["recipe=grpo_tiny", "+sampling.top_p=0"], "sampling.top_p must be in (0, 1], got 0"),
+        (["recipe=grpo_tiny", "resume=atuo"], "resume must be one of never, auto, got 'atuo'. Did you mean auto?"),
     ],
 )
 def test_a_mistake_is_told_with_what_to_type_instead(overrides, words):
@@ -109,27 +136,39 @@ def run(*arguments: str, **environment: str) -> tuple[int, str, float]:
     return done.returncode, done.stdout, time.monotonic() - start_s
 
 
-def test_a_typo_is_one_message_without_a_traceback():
-    code, output, _ = run("recipe=grpo_tiny", "optimizer.lrr=1")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["recipe=grpo_tny"], "error: there is no recipe 'grpo_tny'. Did you mean grpo_tiny?"),
+        (
+            ["recipe=grpo_tiny", "optimizer.lrr=1"],
+            "error: there is no key optimizer.lrr in this recipe. Did you mean optimizer.lr?",
+        ),
+    ],
+)
+def test_a_typo_is_one_message_within_seconds_and_without_a_traceback(arguments, words):
+    code, output, taken_s = run(*arguments)
     assert code == 2
-    assert "error: there is no key optimizer.lrr in this recipe. Did you mean optimizer.lr?" in output
+    assert output.count("error: ") == 1
+    assert words in output
     assert "Traceback (most" not in output
+    assert taken_s < 20  # half a second, on a machine with nothing else to do
 
 
-def test_a_typo_is_found_before_torch_is_imported():
-    program = (
-        "import sys; from rl.config import compose_recipe\n"
-        "try: compose_recipe(['recipe=grpo_tny'])\n"
-        "except ValueError: print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+@pytest.mark.parametrize("typo", ["recipe=grpo_tny", "recipe=grpo_tiny +sampling.temprature=1"])
+def test_a_typo_is_found_before_torch_is_imported(typo):
+    code, output, _ = run(*typo.split(), PYTHONPROFILEIMPORTTIME="1")  # a line on stderr for each import
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
+    assert code == 2
+    assert "hydra" in imported
+    assert not {"torch", "transformers", "deepspeed"} & imported
 
 
 def test_help_lists_the_recipes_and_the_keys_of_one():
     code, output, _ = run("--help", "recipe=grpo_tiny")
     assert code == 0
     assert "grpo_countdown    Countdown" in output
+    assert set(summaries()) <= set(output.split())
     assert "warmup_steps: 5" in output
 
 
@@ -142,3 +181,54 @@ def test_a_model_that_is_not_at_hand_is_told_how_to_bring(tmp_path):
     assert "model.path=nobody/nothing: config.json is neither in the local cache nor could the hub be reached" in output
     assert "model.path=DIR" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_cannot_be_written_is_told_before_the_cold_start(tmp_path):
+    (tmp_path / "file").touch()  # nothing can be made below a file, by root either
+    directory = tmp_path / "file" / "run"
+    code, output, _ = run(
+        "recipe=grpo_tiny", f"run.dir={directory}", REASONING_RL_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="1"
+    )
+    assert code == 2
+    assert f"error: run.dir={directory} cannot be written: Not a directory; choose another run.dir" in output
+    assert "Traceback (most" not in output
+    assert "cold start" not in output
+
+
+def test_a_built_model_is_built_once_for_each_shape_and_seed(tmp_path, monkeypatch):
+    monkeypatch.setenv("REASONING_RL_CACHE", str(tmp_path))
+    small = ("recipe=grpo_tiny", "+model.build.hidden=32", "+model.build.heads=2", "+model.build.layers=1")
+    first, again, seeded, wider = (
+        models.base_model(typed(compose_recipe([*small, *more])))
+        for more in ([], [], ["seed=1"], ["+model.build.intermediate=64"])
+    )
+    assert first == again
+    assert len({first, seeded, wider}) == 3 == len(list(tmp_path.iterdir()))
+    assert {Path(one).parent for one in (first, seeded, wider)} == {tmp_path}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["+model.build.hiden=32"], "model.build has no option hiden. Did you mean hidden?"),
+        (["+model.build.heads=5"], "hidden=192 must be a multiple of 2 * heads = 10"),
+        (["model.path=/nowhere/at/all"], "model.path=/nowhere/at/all does not exist"),
+    ],
+)
+def test_a_model_that_cannot_be_had_leaves_nothing_behind(overrides, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("REASONING_RL_CACHE", str(tmp_path))
+    with pytest.raises((ValueError, FailedTogether), match=re.escape(words)):
+        models.base_model(typed(compose_recipe(["recipe=grpo_tiny", *overrides])))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("section", ["sampling", "eval.sampling"])
+def test_answers_longer_than_the_model_knows_positions_are_refused(section, tmp_path):
+    build_tiny_model(tmp_path, hidden=32, layers=1, heads=2, kv_heads=1, max_positions=144)
+    fits = typed(compose_recipe(["recipe=grpo_tiny"]))  # 64 tokens of prompt and 80 of answer
+    models.check_length(fits, str(tmp_path))
+    longer = typed(compose_recipe(["recipe=grpo_tiny", f"{section}.max_tokens=81"]))
+    with pytest.raises(
+        ValueError, match=r"make 145 tokens, but the model knows 144 positions; lower sampling\.max_tok"
+    ):
+        models.check_length(longer, str(tmp_path))
