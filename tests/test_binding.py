@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import pytest
 
 from rl.algorithms.dr_grpo import DrGRPO
-from rl.binding import build, fits, locate, nearest
+from rl.binding import build, check_choice, check_options, describe, fits, locate, nearest
 
 
 def refusal(section: dict, **runtime) -> str:
@@ -59,6 +60,17 @@ def test_a_mistake_is_named_with_its_key(section, words):
         (None, str | None, True),
         (3, str | None, False),
         ([1], list[int], True),
+        ((1, 2), tuple[int, ...], True),
+        ("1", list[int], False),
+        (2, int, True),
+        (False, bool, True),
+        (0, bool, False),
+        ("yes", bool, False),
+        (None, int, False),
+        (3, str, False),
+        ("k3", Literal["k1", "k3"], True),
+        ("k2", Literal["k1", "k3"], False),
+        (0.5, int | float, True),
         (object(), dict, True),  # a type that YAML cannot write is the code's business
     ],
 )
@@ -73,3 +85,35 @@ def test_only_a_near_word_is_proposed():
 
 def test_locate_gives_the_object():
     assert locate("re.compile", "x") is re.compile
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (int, "a whole number"),
+        (str | None, "text or null"),
+        (bool, "true or false"),
+        (Literal["token", "sequence"], "one of token, sequence"),
+        (int | float, "a whole number or a number"),
+    ],
+)
+def test_a_type_is_said_in_words(hint, words):
+    assert describe(hint) == words
+
+
+def test_an_option_that_the_run_provides_is_not_missing_and_not_proposed():
+    def needs_a_device(device: str, size: int = 1) -> None: ...
+
+    check_options(needs_a_device, {"size": 2}, "part", given=["device"])
+    with pytest.raises(ValueError, match=r"^part\.device is missing: needs_a_device needs it$"):
+        check_options(needs_a_device, {"size": 2}, "part")
+    with pytest.raises(ValueError, match=r"^part has no option devise\. Its options: size$"):
+        check_options(needs_a_device, {"devise": "cpu"}, "part", given=["device"])
+
+
+def test_a_choice_is_refused_with_all_that_there_are():
+    check_choice("engine.name", "zero2", ("ddp", "zero2"))
+    with pytest.raises(
+        ValueError, match=r"^engine\.name must be one of ddp, zero2, got 'zero'\. Did you mean zero2\?$"
+    ):
+        check_choice("engine.name", "zero", ("ddp", "zero2"))
