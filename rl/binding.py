@@ -31,8 +31,8 @@ def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
 
 def locate(target: str, key: str) -> Callable[..., Any]:
     """The class or function of a dotted name such as "rl.algorithms.grpo.GRPO"."""
-    module_name, _, name = target.rpartition(".")
-    if not module_name:
+    module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if not module_name or module_name.startswith("."):
         raise ValueError(f"{key}._target_ must be a dotted name such as package.module.name, got {target!r}")
     try:
         module = importlib.import_module(module_name)
@@ -41,6 +41,8 @@ def locate(target: str, key: str) -> Callable[..., Any]:
     if not hasattr(module, name):
         raise ValueError(f"{key}._target_={target}: {module_name} has no {name}.{nearest(name, vars(module))}")
     found: Callable[..., Any] = getattr(module, name)
+    if not callable(found):
+        raise ValueError(f"{key}._target_={target} is neither a function nor a class")
     return found
 
 
@@ -60,8 +62,9 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: s
     """ValueError for an unknown, missing or mistyped option of target."""
     parameters = inspect.signature(target).parameters
     hints = _hints(target)
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in options.items():
-        if name not in parameters:
+        if name not in parameters and not takes_any:
             known = [known for known in parameters if known not in given]
             raise ValueError(f"{key} has no option {name}.{nearest(name, known)} Its options: {', '.join(known)}")
         if name in hints and not fits(value, hints[name]):
@@ -78,7 +81,10 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: s
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     """The types of its parameters; those of a dataclass's fields are read where each field was written."""
     plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
-    return typing.get_type_hints(target.__init__ if plain_class else target)
+    try:
+        return typing.get_type_hints(target.__init__ if plain_class else target)
+    except NameError:  # a type that its module imports for type checkers only: then values are not held against types
+        return {}
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -27,6 +27,13 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 ENGINES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 
 
+def at_least(section: str, settings: Any, **smallest: float) -> None:
+    """ValueError naming the key of a setting that is below the smallest value it can have."""
+    for name, bound in smallest.items():
+        if not getattr(settings, name) >= bound:
+            raise ValueError(f"{section}.{name} must be {bound:g} or more, got {getattr(settings, name)}")
+
+
 @dataclass(kw_only=True)
 class RunConfig:
     dir: str | None = None  # null: outputs/<recipe>
@@ -39,6 +46,9 @@ class LoraConfig:
     rank: int = 0
     alpha: int = 32  # the adapters' output is scaled by alpha / rank
     targets: str = "all-linear"  # a module name, or peft's word for every linear layer but the head
+
+    def __post_init__(self) -> None:
+        at_least("model.lora", self, rank=0, alpha=1)
 
 
 @dataclass(kw_only=True)
@@ -78,8 +88,12 @@ class OptimizerConfig:
         check_choice("optimizer.schedule", self.schedule, ("constant", "linear", "cosine"))
         if not 0 < self.lr < math.inf:
             raise ValueError(f"optimizer.lr must be above 0, got {self.lr}")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"optimizer.max_grad_norm must be above 0, got {self.max_grad_norm}")
+        for name in ("max_grad_norm", "eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}")
+        at_least("optimizer", self, warmup_steps=0, weight_decay=0)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {list(self.betas)}")
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of the update number `step` (from 0) of `steps`."""
@@ -97,9 +111,7 @@ class BatchConfig:
     skip_without_advantage: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "tokens_per_micro_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"batch.{name} must be at least 1, got {getattr(self, name)}")
+        at_least("batch", self, prompts=1, tokens_per_micro_batch=1)
 
 
 @dataclass(kw_only=True)
@@ -111,11 +123,19 @@ class DataConfig:
     max_prompt_tokens: int = 1024  # longer prompts are counted and left out at the start
     train: dict[str, Any] = field(default_factory=dict)  # name -> {_target_: a function to list[Problem], options}
 
+    def __post_init__(self) -> None:
+        at_least("data", self, few_shot=0, max_prompt_tokens=1)
+
 
 @dataclass(kw_only=True)
 class ScoringConfig:
     workers: int = 1  # processes a rank
     deadline_s: float = 2.0  # for one completion under one reward
+
+    def __post_init__(self) -> None:
+        at_least("scoring", self, workers=1)
+        if not 0 < self.deadline_s < math.inf:
+            raise ValueError(f"scoring.deadline_s must be a positive number of seconds, got {self.deadline_s}")
 
 
 @dataclass(kw_only=True)
@@ -129,6 +149,9 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_options(SamplingParams, self.sampling, "eval.sampling")
+        at_least("eval", self, every=0, pass_k=0)
+        if self.limit is not None:
+            at_least("eval", self, limit=1)
 
 
 @dataclass(kw_only=True)
@@ -137,8 +160,7 @@ class CheckpointConfig:
     keep: int = 2  # the newest; older ones are deleted
 
     def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+        at_least("checkpoint", self, every=0, keep=1)
 
 
 @dataclass(kw_only=True)
@@ -147,6 +169,9 @@ class TrackingConfig:
     project: str = "reasoning-rl"
     tensorboard: bool = True
     sample_every: int = 10  # steps between completions shown in the console; 0: never
+
+    def __post_init__(self) -> None:
+        at_least("tracking", self, sample_every=0)
 
 
 @dataclass(kw_only=True)
@@ -157,6 +182,9 @@ class ColdStartConfig:
     examples: int = 64  # a step
     data: dict[str, Any] = field(default_factory=dict)  # _target_: a function to list[(Problem, answer text)]
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        at_least("cold_start", self, steps=0, examples=1)
 
 
 @dataclass(kw_only=True)

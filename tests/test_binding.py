@@ -31,6 +31,9 @@ def test_runtime_values_go_where_the_signature_names_them():
     ("section", "words"),
     [
         ({"clip_low": 0.2}, "algorithm needs a _target_"),
+        ({"_target_": 3}, "algorithm._target_ must be a dotted name"),
+        ({"_target_": "..x.y"}, "algorithm._target_ must be a dotted name"),
+        ({"_target_": "rl.config.ENGINES"}, "rl.config.ENGINES is neither a function nor a class"),
         ({"_target_": "GRPO"}, "algorithm._target_ must be a dotted name"),
         ({"_target_": "rl.algorithms.grop.GRPO"}, "rl.algorithms.grop cannot be imported"),
         ({"_target_": "rl.algorithms.grpo.GRPOO"}, "has no GRPOO. Did you mean GRPO?"),

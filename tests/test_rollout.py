@@ -273,6 +273,8 @@ def test_weights_that_are_not_the_models_are_refused(rollout, path):
         rollout.load_weights([*weights, ("lm_head.bias", torch.zeros(1))], 1)
     with pytest.raises(ValueError, match=r"model\.norm\.weight, or got it twice"):
         rollout.load_weights([*weights, ("model.norm.weight", weights[-1][1])], 1)
+    with pytest.raises(ValueError, match=r"parameter model\.norm\.weight has shape \(32,\), got \(1,\)"):
+        rollout.load_weights([("model.norm.weight", torch.zeros(1))], 1)
     assert rollout.policy_step == 0
 
 

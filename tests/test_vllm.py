@@ -6,17 +6,17 @@ import json
 import random
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
-pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
-
 from data.problem import Problem, ask
 from rl.batch import Trajectory, build_micro_batches
 from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, load_tokenizer, token_logprobs
+from rl.rollout.auto import auto_rollout
 from rl.rollout.hf import HFRollout
 from rl.rollout.vllm import VLLMRollout
 from rl.tiny import build_tiny_model
@@ -36,6 +36,7 @@ def tokenizer(path):
 
 @pytest.fixture(scope="module")
 def engine(path, tokenizer):
+    pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
     random.seed(3)
     torch.manual_seed(3)
     state = random.getstate(), torch.random.get_rng_state()
@@ -216,3 +217,16 @@ def test_a_foreign_a_doubled_and_a_misshapen_parameter_are_refused(engine, path)
             list(engine._checked((weights | extra).items(), dict(engine._shapes), []))
     with pytest.raises(ValueError, match="twice"):
         list(engine._checked([*weights.items(), ("model.norm.weight", norm)], dict(engine._shapes), []))
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_without_vllm_the_error_says_what_to_install_and_what_to_take_instead(path, tokenizer):
+    with pytest.raises(ValueError, match=r"pip install -e \.\[vllm\].*rollout=hf"):
+        VLLMRollout(path, tokenizer, "float32", CPU)
+
+
+def test_auto_takes_transformers_where_there_is_no_gpu_and_says_so(path, tokenizer, capsys):
+    chosen = auto_rollout(path, tokenizer, "float32", CPU, max_rows=7)
+    assert isinstance(chosen, HFRollout)
+    assert chosen.max_rows == 7
+    assert "rollouts by transformers" in capsys.readouterr().out

@@ -5,6 +5,7 @@ G  completions of one prompt        T  tokens of one packed micro-batch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -57,3 +58,5 @@ def check_clip(clip_low: float, clip_high: float, beta: float) -> None:
     for name, value in (("clip_low", clip_low), ("clip_high", clip_high), ("beta", beta)):
         if not value >= 0:
             raise ValueError(f"algorithm.{name} must be 0 or more, got {value}")
+    if math.isinf(beta):
+        raise ValueError(f"algorithm.beta must be a finite number, got {beta}")

@@ -59,10 +59,12 @@ class HFRollout:
     def awake(self) -> Iterator[None]:
         if self.offload:
             self.model.to(self.device)
-        yield
-        if self.offload:
-            self.model.to("cpu")
-            torch.cuda.empty_cache()
+        try:
+            yield
+        finally:
+            if self.offload:
+                self.model.to("cpu")
+                torch.cuda.empty_cache()
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], policy_step: int) -> None:
@@ -71,7 +73,10 @@ class HFRollout:
         for name, tensor in weights:
             if name not in missing:
                 raise ValueError(f"the rollout model has no parameter {name}, or got it twice")
-            missing.pop(name).copy_(tensor)
+            parameter = missing.pop(name)
+            if parameter.shape != tensor.shape:  # copy_ would spread a smaller tensor over it
+                raise ValueError(f"parameter {name} has shape {tuple(parameter.shape)}, got {tuple(tensor.shape)}")
+            parameter.copy_(tensor)
         if missing:
             raise ValueError(f"no new weights came for {len(missing)} parameters, {next(iter(missing))} among them")
         self.policy_step = policy_step

@@ -239,7 +239,6 @@ def _vllm_params(params: SamplingParams, seed: int) -> Any:
         top_k=params.top_k or -1,
         min_p=params.min_p,
         stop=list(params.stop),
-        include_stop_str_in_output=True,
         skip_special_tokens=False,
         logprobs=0,
         seed=seed,
