@@ -5,6 +5,7 @@ TRL's trainer is beside them in test_trl.py.
 
 from __future__ import annotations
 
+import cmath
 import math
 
 import pytest
@@ -17,6 +18,7 @@ from rl.algorithms import LossInputs
 from rl.algorithms.dr_grpo import DrGRPO
 from rl.algorithms.grpo import GRPO
 from rl.algorithms.sft import SFT
+from rl.batch import Totals, token_weight
 from rl.kl import k1, k2, k3
 from rl.losses import clipped_high, clipped_low, clipped_surrogate, importance_ratio
 
@@ -228,3 +230,145 @@ def test_a_negative_hyperparameter_is_refused_by_its_name(field):
 def test_an_unknown_kl_estimator_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"kl_estimator must be one of \['k1', 'k2', 'k3'\], got 'k4'"):
         GRPO(kl_estimator="k4")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- the whole objective, from rewards to gradient
+
+
+GROUPS = [[1.0, 0.0, 0.25], [0.5, 0.1, 0.5]]  # rewards of two prompts
+LENGTHS = [5, 1, 3, 2, 7, 4]  # tokens of the six completions
+CAP = 9  # sampling.max_tokens
+SLOW_KL = {
+    "k1": lambda new, ref: new - ref,
+    "k2": lambda new, ref: (new - ref) ** 2 / 2,
+    "k3": lambda new, ref: cmath.exp(ref - new) - (ref - new) - 1,  # DeepSeekMath, arXiv:2402.03300, eq. 4
+}
+
+
+def slow_advantages(rewards: list[float], divided: bool) -> list[float]:
+    """DeepSeekMath, section 4.1.2, with the population's std and an eps of 1e-6; undivided: arXiv:2503.20783."""
+    mean = sum(rewards) / len(rewards)
+    std = math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / len(rewards))
+    return [(reward - mean) / (std + 1e-6 if divided else 1) for reward in rewards]
+
+
+def slow_token(new: complex, old: float, ref: float, advantage: float, algorithm: GRPO) -> complex:
+    """The bracket of DeepSeekMath, eq. 3, times -1, by cases; DAPO's two clips, arXiv:2503.14476, eq. 8."""
+    ratio = cmath.exp(new - old)
+    if advantage > 0 and ratio.real > 1 + algorithm.clip_high:
+        ratio = complex(1 + algorithm.clip_high)
+    if advantage < 0 and ratio.real < 1 - algorithm.clip_low:
+        ratio = complex(1 - algorithm.clip_low)
+    return -ratio * advantage + algorithm.beta * SLOW_KL[algorithm.kl_estimator](new, ref)
+
+
+def slow_objective(new: list[list[complex]], old, ref, algorithm: GRPO) -> complex:
+    """Loops over completions and tokens, as the papers print them."""
+    divided = not isinstance(algorithm, DrGRPO)
+    advantages = [value for rewards in GROUPS for value in slow_advantages(rewards, divided)]
+    total, num_tokens, used = 0j, 0, 0j
+    for i, answer in enumerate(new):
+        costs = [slow_token(answer[t], old[i][t], ref[i][t], advantages[i], algorithm) for t in range(len(answer))]
+        num_tokens += len(answer)
+        used += sum(costs)
+        total += sum(costs) / len(answer)
+    if algorithm.normalization == "token":  # DAPO, eq. 8: every token of the batch alike
+        return used / num_tokens
+    if algorithm.normalization == "sequence":  # DeepSeekMath, eq. 3: 1/G sum_i 1/|o_i| sum_t
+        return total / len(new)
+    return used / (len(new) * CAP)  # Dr. GRPO: a constant instead of |o_i|
+
+
+def slow_gradient(new: list[list[float]], old, ref, algorithm: GRPO) -> list[list[float]]:
+    """Complex steps, exact to rounding: f'(x) = Im f(x + ih) / h."""
+    step, gradient = 1e-30, []
+    for i, answer in enumerate(new):
+        gradient.append([])
+        for t in range(len(answer)):
+            moved = [[complex(value) for value in row] for row in new]
+            moved[i][t] += step * 1j
+            gradient[i].append(slow_objective(moved, old, ref, algorithm).imag / step)
+    return gradient
+
+
+def packed(rows: list[list[float]]) -> Tensor:
+    """[T] float64: the rows end to end, each after a prompt of two tokens that has only zeros."""
+    return torch.tensor([value for row in rows for value in (0.0, 0.0, *row)], dtype=torch.float64)
+
+
+def draw_logprobs() -> list[list[list[float]]]:
+    """New, old and reference log-probabilities of each token; the ratios lie on both sides of both clips."""
+    draw = torch.Generator().manual_seed(3)
+    new = [(torch.rand(n, generator=draw, dtype=torch.float64) * -3 - 0.1).tolist() for n in LENGTHS]
+    noise = [[(torch.randn(n, generator=draw) * 0.5).tolist() for n in LENGTHS] for _ in range(2)]
+    old, ref = ([[a + b for a, b in zip(*rows, strict=True)] for rows in zip(new, n, strict=True)] for n in noise)
+    return [new, old, ref]
+
+
+SETTINGS = [
+    *(GRPO(clip_low=0.1, clip_high=0.3, normalization=n) for n in ("token", "sequence")),
+    *(GRPO(clip_low=0.3, clip_high=0.1, beta=0.4, kl_estimator=k) for k in ("k1", "k2", "k3")),
+    *(GRPO(clip_low=0.1, clip_high=0.3, beta=0.04, kl_estimator=k, normalization="sequence") for k in SLOW_KL),
+    DrGRPO(clip_low=0.1, clip_high=0.3),
+    *(DrGRPO(clip_low=0.1, clip_high=0.3, beta=0.4, kl_estimator=k) for k in ("k1", "k2", "k3")),
+]
+
+
+@pytest.mark.parametrize("algorithm", SETTINGS, ids=str)
+def test_objective_and_gradient_from_rewards_on_equal_the_papers_loops_to_1e_9(algorithm):
+    new, old, ref = draw_logprobs()
+    logprobs = packed(new).requires_grad_()
+    advantages = [a for r in GROUPS for a in algorithm.advantages(torch.tensor(r, dtype=torch.float64)).tolist()]
+    totals = Totals(tokens=sum(LENGTHS), sequences=len(LENGTHS))
+    weights = packed([[token_weight(n, totals, algorithm.normalization, CAP)] * n for n in LENGTHS])
+    inputs = LossInputs(
+        logprobs=logprobs,
+        old_logprobs=packed(old),
+        rollout_logprobs=packed(old),
+        ref_logprobs=packed(ref) if algorithm.uses_reference else None,
+        advantages=packed([[a] * n for a, n in zip(advantages, LENGTHS, strict=True)]),
+        sequence_ids=torch.arange(len(LENGTHS)).repeat_interleave(torch.tensor(LENGTHS) + 2),
+        loss_mask=packed([[1.0] * n for n in LENGTHS]).bool(),
+    )
+    loss = (weights * algorithm.token_loss(inputs)).sum()
+    (gradient,) = torch.autograd.grad(loss, logprobs)
+
+    expected = slow_objective([[complex(value) for value in row] for row in new], old, ref, algorithm).real
+    slopes = packed(slow_gradient(new, old, ref, algorithm))
+    assert abs(expected) > 1e-3
+    assert_close(loss.item(), expected, rtol=1e-9, atol=0)
+    assert_close(gradient, slopes, rtol=1e-9, atol=1e-15)
+    ratio = importance_ratio(inputs.logprobs.detach(), inputs.old_logprobs)
+    assert clipped_low(ratio, inputs.advantages, algorithm.clip_low).any()
+    assert clipped_high(ratio, inputs.advantages, algorithm.clip_high).any()
+
+
+def test_sft_with_token_weights_is_torchs_cross_entropy_and_its_gradient():
+    logits = torch.randn(6, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    tokens = torch.tensor([3, 0, 10, 7, 7, 1])
+    logprobs = logits.log_softmax(-1)[torch.arange(6), tokens]
+    zeros, ones = torch.zeros(6, dtype=torch.float64), torch.ones(6)
+    inputs = LossInputs(logprobs, zeros, zeros, None, zeros, torch.tensor([0, 0, 0, 1, 1, 1]), ones.bool())
+    loss = (SFT().token_loss(inputs) * token_weight(3, Totals(tokens=6, sequences=2), SFT().normalization, 99)).sum()
+    expected = torch.nn.functional.cross_entropy(logits, tokens)
+    assert_close(loss, expected, rtol=1e-12, atol=0)
+    assert_close(*(torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected)))
+
+
+@pytest.mark.parametrize("kind", [GRPO, DrGRPO])
+def test_a_reference_is_used_only_where_its_kl_weighs_something(kind):
+    assert not kind().uses_reference
+    assert kind(beta=1e-6).uses_reference
+
+
+@pytest.mark.parametrize("kind", [GRPO, DrGRPO])
+@pytest.mark.parametrize("field", ["clip_low", "clip_high", "beta"])
+def test_a_hyperparameter_that_is_not_a_number_is_refused_by_its_name(kind, field):
+    with pytest.raises(ValueError, match=rf"algorithm\.{field} must be 0 or more, got nan"):
+        kind(**{field: math.nan})
+
+
+def test_an_infinite_weight_of_the_kl_is_refused_and_an_infinite_clip_is_not():
+    with pytest.raises(ValueError, match=r"algorithm\.beta must be a finite number, got inf"):
+        GRPO(beta=math.inf)
+    GRPO(clip_low=math.inf, clip_high=math.inf)
