@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from itertools import pairwise
@@ -94,6 +95,36 @@ def test_a_completion_without_a_reward_leaves_no_trace(algorithm, make_prompt, m
     assert [i.advantage for i in items] == [i.advantage for i in trajectories([alone], algorithm)]
 
 
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_completion_without_a_reward_is_not_in_the_totals_that_weights_divide_by(
+    normalization, make_prompt, make_completion
+):
+    rewards = {"abcdefgh": math.nan, "abc": 1.0, "d": 0.0}
+    groups = []
+    for texts in (list(rewards), ["abc", "d"]):
+        completions = tuple(make_completion(text) for text in texts)
+        scores = tuple(rewards[text] for text in texts)
+        groups.append(ScoredGroup(Group(make_prompt(), completions), scores, {"right": scores}))
+    found, alone = (on_ranks([trajectories([group], GRPO())], normalization)[0] for group in groups)
+    assert [batch.loss_weights.tolist() for batch in found] == [batch.loss_weights.tolist() for batch in alone]
+    expected = {"token": [1 / 4] * 4, "sequence": [1 / 6] * 3 + [1 / 2], "constant": [1 / 40] * 4}[normalization]
+    assert found[0].loss_weights[found[0].loss_mask].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_groups_and_trajectories_are_left_as_they_were(normalization, make_prompt, make_completion):
+    groups = [scored_group([1.0, math.nan, 0.0, 0.5], make_prompt, make_completion)]
+    groups_before = copy.deepcopy(groups)
+    items = trajectories(groups, GRPO())
+    assert repr(groups) == repr(groups_before)  # by text: a NaN is not equal to itself
+
+    items += draw_trajectories(9)
+    items_before, order = copy.deepcopy(items), list(map(id, items))
+    on_ranks([items], normalization, skip=True)
+    assert items == items_before
+    assert list(map(id, items)) == order
+
+
 def test_a_group_without_any_reward_gives_no_trajectories(make_prompt, make_completion):
     assert trajectories([scored_group([math.nan, math.nan], make_prompt, make_completion)], GRPO()) == []
 
@@ -114,6 +145,36 @@ def test_a_micro_batch_by_hand():
     assert batch.rollout_logprobs.tolist() == [0, 0, -0.5, 0, -1, -2]
     assert batch.advantages.tolist() == [0, 0, 2, 0, -3, -3]
     assert_close(batch.loss_weights, torch.tensor([0, 0, 0.5, 0, 0.1, 0.1]))
+
+
+def test_a_micro_batch_has_the_types_it_promises_and_keeps_them_on_another_device():
+    dtypes = {
+        "token_ids": torch.int64, "positions": torch.int64, "sequence_ids": torch.int64, "cu_seqlens": torch.int32,
+        "loss_mask": torch.bool, "rollout_logprobs": torch.float32, "advantages": torch.float32,
+        "loss_weights": torch.float32,
+    }  # fmt: skip
+    batch = micro_batch(draw_trajectories(3), [0.1, 0.2, 0.3])
+    moved = batch.to("meta")
+    assert set(dtypes) == set(MicroBatch.__slots__)
+    for name, dtype in dtypes.items():
+        assert (getattr(batch, name).dtype, getattr(batch, name).device.type) == (dtype, "cpu"), name
+        assert (getattr(moved, name).dtype, getattr(moved, name).device.type) == (dtype, "meta"), name
+        assert getattr(batch, name).shape == getattr(moved, name).shape, name
+
+
+def test_every_completion_token_keeps_its_own_rollout_logprob_when_lengths_are_sorted():
+    draw = random.Random(2)
+    items = []
+    for i in range(12):
+        tokens = [1000 * (i + 1) + t for t in range(draw.randint(1, MAX_TOKENS))]  # each token once in the batch
+        items.append(Trajectory([0] * draw.randint(1, 5), tokens, [-token / 16 for token in tokens], float(i + 1)))
+    (batches,) = on_ranks([items], "token")
+    for batch in batches:
+        tokens = batch.token_ids[batch.loss_mask].double()
+        assert_close(batch.rollout_logprobs[batch.loss_mask].double(), -tokens / 16, rtol=0, atol=0)
+        assert_close(batch.advantages[batch.loss_mask].double(), (tokens / 1000).floor(), rtol=0, atol=0)
+    trained = [token for batch in batches for token in batch.token_ids[batch.loss_mask].tolist()]
+    assert sorted(trained) == sorted(token for item in items for token in item.completion_ids)
 
 
 def test_an_empty_micro_batch_weighs_nothing_and_has_a_token_to_compute():
@@ -186,6 +247,13 @@ def test_every_trajectory_is_in_exactly_one_micro_batch_within_the_budget():
     assert len(parts) > 7
 
 
+def test_a_budget_can_be_used_to_the_last_token():
+    three = [Trajectory([0] * 5, [1] * 15, [0.0] * 15, 1.0) for _ in range(3)]
+    assert [len(part) for part in by_token_budget(three, 60)] == [3]
+    assert [len(part) for part in by_token_budget(three, 59)] == [2, 1]
+    assert by_token_budget([], 60) == []
+
+
 def test_a_trajectory_longer_than_the_budget_has_a_micro_batch_of_its_own():
     long, short = Trajectory([0] * 50, [1] * 50, [0.0] * 50, 1.0), Trajectory([0], [1], [0.0], 1.0)
     assert by_token_budget([short, long, short], 60) == [[long], [short, short]]
@@ -216,3 +284,18 @@ def test_every_rank_has_as_many_micro_batches_as_the_busiest():
 def test_a_batch_in_which_nothing_was_scored_is_one_pass_that_weighs_nothing(normalization):
     ((batch,),) = on_ranks([[]], normalization)
     assert float(batch.loss_weights.sum()) == 0
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_rank_left_with_nothing_to_learn_pads_and_the_other_ranks_weights_stay(normalization):
+    items = draw_trajectories(12)
+    idle = [Trajectory(item.prompt_ids, item.completion_ids, item.rollout_logprobs, 0.0) for item in items[:4]]
+    every, some = (on_ranks([items, idle], normalization, skip=skip) for skip in (False, True))
+    assert len(some[0]) == len(some[1]) > 1
+    assert all(float(batch.loss_weights.sum()) == 0 for batch in some[1])
+
+    def gained(ranks: list[list[MicroBatch]]) -> float:
+        return sum(float((b.loss_weights.double() * b.advantages * b.token_ids).sum()) for rank in ranks for b in rank)
+
+    assert gained(some) == pytest.approx(gained(every), rel=1e-6)
+    assert abs(gained(some)) > 1e-3
