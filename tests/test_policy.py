@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config, GPT2Config, PreTrainedModel
 
 from rl import policy
-from rl.batch import MicroBatch, Trajectory, micro_batch
+from rl.batch import MicroBatch, Trajectory, empty_micro_batch, micro_batch
 from rl.policy import Policy, SoftCapped, check_model_path, load_model, load_tokenizer, output_head, token_logprobs
 from rl.tiny import build_tiny_model
 
@@ -36,6 +36,37 @@ def untied(tied, tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("untied")
     model.save_pretrained(directory)
     return directory
+
+
+def saved_with_wide_weights(config, directory: Path) -> Path:
+    """A model of this configuration whose weights are large enough for a cap or a dropout to be seen."""
+    model = AutoModelForCausalLM.from_config(config)
+    draw = torch.Generator().manual_seed(2)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.3, generator=draw)
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory) -> Path:
+    """Gemma 2: a soft cap on the logits, tight enough to bend all of them, and windows of four tokens."""
+    config = Gemma2Config(
+        vocab_size=256, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, sliding_window=4, final_logit_softcapping=1.5,
+    )  # fmt: skip
+    return saved_with_wide_weights(config, tmp_path_factory.mktemp("gemma"))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory) -> Path:
+    """GPT-2: dropout as modules in four places, here at a half, and positions that are learnt."""
+    config = GPT2Config(
+        vocab_size=256, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2,
+        resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5,
+    )  # fmt: skip
+    return saved_with_wide_weights(config, tmp_path_factory.mktemp("gpt2"))
 
 
 def draw_batch(count: int = 5, longest: int = 12) -> tuple[list[Trajectory], MicroBatch]:
@@ -63,7 +94,7 @@ def plain_scores(model: nn.Module, items: list[Trajectory], temperature: float) 
 
 @pytest.mark.parametrize("logits_per_chunk", [1, 2000, 1 << 24])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-@pytest.mark.parametrize("head", ["tied", "untied"])
+@pytest.mark.parametrize("head", ["tied", "untied", "gemma", "gpt2"])
 def test_scores_and_gradients_equal_a_plain_log_softmax_of_all_logits(
     head, temperature, logits_per_chunk, request, monkeypatch
 ):
@@ -83,6 +114,44 @@ def test_scores_and_gradients_equal_a_plain_log_softmax_of_all_logits(
         scale = float(other.grad.abs().max())
         assert scale > 0, name
         assert (mine.grad - other.grad).abs().max() < 1e-5 * scale, name
+
+
+def test_the_gemma_above_is_one_whose_cap_bends_the_logits(gemma):
+    model = load_model(str(gemma), "float32")
+    batch = draw_batch()[1]
+    capped = token_logprobs(model, batch).logprobs
+    model.config.final_logit_softcapping = None
+    assert (token_logprobs(model, batch).logprobs - capped).abs().max() > 1
+
+
+def test_scores_are_float32_whatever_the_weights(tied):
+    exact, half = (load_model(str(tied), dtype) for dtype in ("float32", "bfloat16"))
+    batch = draw_batch()[1]
+    scores = token_logprobs(half, batch)
+    assert half.dtype == torch.bfloat16
+    assert scores.logprobs.dtype == scores.entropy.dtype == torch.float32
+    # bfloat16 has 8 bits: were the softmax in it, every log-probability below -4 would be a multiple of 1/32.
+    low = scores.logprobs[scores.logprobs < -4]
+    assert len(low) > 5
+    assert (low * 32 % 1 != 0).any()
+    assert_close(scores.logprobs, token_logprobs(exact, batch).logprobs, rtol=0.02, atol=0.05)
+
+
+def test_scoring_leaves_the_batch_as_it_was(tied):
+    batch, again = draw_batch()[1], draw_batch()[1]
+    token_logprobs(load_model(str(tied), "float32"), batch, 0.7).logprobs.sum().backward()
+    for name in MicroBatch.__slots__:
+        assert torch.equal(getattr(batch, name), getattr(again, name)), name
+
+
+@pytest.mark.parametrize("head", ["tied", "untied", "gemma"])
+def test_an_empty_micro_batch_gives_every_weight_a_gradient_of_zero(head, request):
+    # A rank without work takes part in the reduction of every parameter's gradient, and adds nothing to it.
+    model, batch = load_model(str(request.getfixturevalue(head)), "float32"), empty_micro_batch()
+    (batch.loss_weights * token_logprobs(model, batch).logprobs).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert (parameter.grad == 0).all(), name
 
 
 def test_prompts_score_zero_and_the_entropy_carries_no_gradient(tied):
@@ -135,6 +204,27 @@ def test_no_logits_are_kept_for_the_backward_pass(tied):
     assert not [shape for shape in kept if shape[-1:] == (model.config.vocab_size,)]
 
 
+def test_all_that_is_kept_for_the_backward_pass_is_together_smaller_than_all_logits(tied, monkeypatch):
+    """In numbers, where the vocabulary is far wider than the model: 8000 columns beside a width of 32."""
+    model = load_model(str(tied), "float32")
+    model.resize_token_embeddings(8000)
+    _, batch = draw_batch(count=30, longest=30)
+    monkeypatch.setattr(policy, "LOGITS_PER_CHUNK", 8 * 8000)
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(0 if tensor.data_ptr() in weights else tensor.numel())
+        return tensor
+
+    with Largest(8000) as made, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        token_logprobs(model, batch).logprobs.sum().backward()
+    all_logits = int(batch.loss_mask.sum()) * 8000
+    assert 0 < sum(kept) < all_logits / 2
+    assert made.logits == 8 * 8000
+    assert made.numel == 8000 * 32 < all_logits / 10  # the embedding's gradient is the largest of all that is made
+
+
 class Largest(torch.utils._python_dispatch.TorchDispatchMode):
     """Watches every operation, those of the backward pass too, for the largest tensor it makes."""
 
@@ -152,11 +242,20 @@ class Largest(torch.utils._python_dispatch.TorchDispatchMode):
         return result
 
 
-def test_dropout_is_off_in_a_model_that_trains(untied):
-    model = load_model(str(untied), "float32").train()
-    _, batch = draw_batch()
+@pytest.mark.parametrize("head", ["untied", "gpt2"])
+def test_dropout_is_off_in_a_model_that_trains(head, request):
+    path = str(request.getfixturevalue(head))
+    model, batch = load_model(path, "float32").train(), draw_batch()[1]
     first, second = token_logprobs(model, batch).logprobs, token_logprobs(model, batch).logprobs
     assert torch.equal(first, second)
+    as_saved: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path).train()  # would drop, were it not loaded so
+    assert not torch.equal(token_logprobs(as_saved, batch).logprobs, token_logprobs(as_saved, batch).logprobs)
+
+
+def test_the_models_own_setting_of_dropout_is_saved_with_it(untied, tmp_path):
+    model = load_model(str(untied), "float32")
+    model.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).attention_dropout == 0.5
     assert model.config.attention_dropout == 0.5  # the model's own setting; the modules' are what forward reads
 
 
@@ -213,3 +312,23 @@ def test_a_hub_model_that_cannot_be_reached_says_how_to_get_it(monkeypatch):
 def test_a_model_directory_is_accepted(tied):
     check_model_path(str(tied))
     assert load_tokenizer(str(tied)).eos_token == "<|im_end|>"
+
+
+def test_a_home_directory_is_spelt_out(tied, monkeypatch):
+    monkeypatch.setenv("HOME", str(tied.parent))
+    check_model_path(f"~/{tied.name}")
+    assert load_model(f"~/{tied.name}", "float32").dtype == torch.float32
+    assert load_tokenizer(f"~/{tied.name}").eos_token == "<|im_end|>"
+
+
+def test_a_model_without_a_tokenizer_is_refused_with_the_files_that_would_be_one(untied):
+    with pytest.raises(ValueError, match=r"model\.path=.* has no tokenizer: none of tokenizer\.json, .* is there"):
+        load_tokenizer(str(untied))
+
+
+def test_a_tokenizer_without_an_end_of_sequence_token_is_refused(tied, tmp_path):
+    tokenizer = load_tokenizer(str(tied))
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.path=.*: the tokenizer has no end-of-sequence token"):
+        load_tokenizer(str(tmp_path))
