@@ -21,6 +21,7 @@ from rl.batch import MicroBatch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+SCALED_LOGITS = ("logits_scaling", "logit_scale", "lm_head_multiplier")  # Granite, Cohere, Falcon-H1
 LOGITS_PER_CHUNK = 1 << 24  # 64 MB of float32 logits at a time
 
 
@@ -59,6 +60,9 @@ def load_model(path: str, dtype: str, attention: str | None = None) -> PreTraine
     """A causal LM with its weights in dtype. The path is a directory or a hub name, already checked."""
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     model = AutoModelForCausalLM.from_pretrained(local_or_hub(path), dtype=DTYPES[dtype], **options)
+    for name in SCALED_LOGITS:
+        if getattr(model.config, name, 1.0) not in (None, 1.0):
+            raise ValueError(f"model.path={path}: its logits are scaled by {name}, which log-probabilities here ignore")
     disable_dropout(model)
     return model
 
