@@ -325,7 +325,9 @@ def _deepspeed_config(engine: str, optimizer: OptimizerConfig, model: nn.Module)
         "gradient_clipping": optimizer.max_grad_norm,
         "zero_optimization": zero,
         "bf16": {"enabled": next(model.parameters()).dtype == torch.bfloat16},
-        "communication_data_type": "fp32",  # sums of bf16 gradients over ranks round, and overflow unseen
+        # In bf16 the gradient would depend on how the batch is cut: over micro-batches and over ranks sum in float32.
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from rl import distributed
 from rl.batch import MicroBatch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -118,7 +119,11 @@ def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0
     head = output_head(model)
     logprobs, entropies = [], []
     chunk_tokens = max(1, LOGITS_PER_CHUNK // vocabulary_size(model))
-    for index in chosen.split(chunk_tokens):
+    parts = list(chosen.split(chunk_tokens))
+    if hasattr(unwrapped(model).get_output_embeddings().weight, "ds_id"):
+        # ZeRO-3 gathers the head anew for each chunk, a collective: ranks with fewer tokens pad with empty chunks.
+        parts += [chosen[:0]] * (max(distributed.gather(len(parts))) - len(parts))
+    for index in parts:
         scores = checkpoint(
             chunk_scores, head, hidden[index - 1], batch.token_ids[index], temperature, use_reentrant=False
         )

@@ -36,6 +36,13 @@ def model_path(tmp_path_factory) -> Path:
     return build_tiny_model(directory, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48)
 
 
+@pytest.fixture(scope="module")
+def wide_model_path(tmp_path_factory) -> Path:
+    """Its head and its layers are large enough that ZeRO-3 shards them; those of model_path stay whole."""
+    directory = tmp_path_factory.mktemp("wide")
+    return build_tiny_model(directory, hidden=512, layers=2, heads=8, kv_heads=4, intermediate=256)
+
+
 @dataclass
 class Result:
     """What update_on_ranks.py wrote down."""
@@ -67,7 +74,7 @@ def read(directory: Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, model_path) -> dict[str, Result]:
+def alone(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]:
     """On one rank."""
     runs: dict[str, dict[str, Any]] = {
         "ddp": {"engine": "ddp", "gradients": True},
@@ -78,12 +85,14 @@ def alone(tmp_path_factory, model_path) -> dict[str, Result]:
         "zero2": {"engine": "zero2", "gradients": True, "tokens": SEVEN},
         "lora": {"engine": "ddp", "algorithm": "grpo_kl", "lora": True},
         "bf16": {"engine": "zero2", "dtype": "bfloat16", "steps": 1},
+        "wide": {"engine": "ddp", "model": str(wide_model_path), "gradients": True},
+        "wide_kl": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "grpo_kl"},
     }
     return torchrun(1, tmp_path_factory.mktemp("alone"), model_path, runs)
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, model_path) -> dict[str, Result]:
+def together(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]:
     """On two ranks, ZeRO-3 last."""
     directory = tmp_path_factory.mktemp("together")
     runs: dict[str, dict[str, Any]] = {}
@@ -99,6 +108,10 @@ def together(tmp_path_factory, model_path) -> dict[str, Result]:
         state = str(directory / f"{other}_state")
         runs[f"{engine}_of_{other}"] = {"engine": engine, "load": state, "fails": True}
     runs["poisoned"] = {"engine": "ddp", "tokens": SEVEN, "poisoned_rank": 1, "fails": True}
+    eight_tokens = {"logits_per_chunk": 8 * len(build_tokenizer()), "model": str(wide_model_path), "sharded": True}
+    for engine in SHARDING:
+        runs[f"{engine}_wide"] = {"engine": engine, "gradients": True, "gradient_checkpointing": True, **eight_tokens}
+        runs[f"{engine}_wide_kl"] = {"engine": engine, "algorithm": "grpo_kl", "tokens": SEVEN, **eight_tokens}
     return torchrun(2, directory, model_path, runs)
 
 
@@ -119,6 +132,7 @@ def assert_same_update(one: Result, other: Result, metrics: tuple[str, ...]) -> 
         assert (weight - other.weights[name]).abs().max() < 0.01 * LR, name
 
 
+SHARDING = ["zero3", "zero3_offload"]
 METRICS = ("policy/loss", "optim/grad_norm", "policy/entropy", "mismatch/kl_rollout", "optim/lr")
 
 
@@ -128,6 +142,14 @@ def test_two_ranks_in_many_micro_batches_update_as_one_rank_in_one(engine, alone
     assert alone["ddp"].rows[0]["update/micro_batches"] == 1
     assert together[engine].rows[0]["update/micro_batches"] >= 4  # of each rank
     assert_same_update(together[engine], alone["ddp"], METRICS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", SHARDING)
+def test_ranks_with_unequally_many_chunks_of_logits_update_as_one_when_the_head_is_sharded(engine, alone, together):
+    # Gathering the head is a collective, once a chunk: without padding the ranks meet in different ones.
+    assert_same_update(together[f"{engine}_wide"], alone["wide"], METRICS)
+    assert_same_update(together[f"{engine}_wide_kl"], alone["wide_kl"], (*METRICS, "policy/kl_ref"))
 
 
 @pytest.mark.slow

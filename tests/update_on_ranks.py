@@ -20,13 +20,13 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from launch.build_ops import ensure_built  # noqa: E402
-from rl import distributed  # noqa: E402
+from rl import distributed, policy  # noqa: E402
 from rl.algorithms.dr_grpo import DrGRPO  # noqa: E402
 from rl.algorithms.grpo import GRPO  # noqa: E402
 from rl.batch import Trajectory, build_micro_batches  # noqa: E402
 from rl.config import LoraConfig, OptimizerConfig  # noqa: E402
 from rl.engine import PolicyEngine  # noqa: E402
-from rl.policy import load_model  # noqa: E402
+from rl.policy import LOGITS_PER_CHUNK, load_model, unwrapped  # noqa: E402
 
 ALGORITHMS = {"grpo": GRPO(), "grpo_kl": GRPO(beta=0.1), "dr_grpo": DrGRPO()}
 LONGEST = 25  # tokens of a completion
@@ -53,6 +53,8 @@ def build_engine(settings: dict[str, Any]) -> PolicyEngine:
         from launch.models import with_lora
 
         model = with_lora(model, LoraConfig(rank=4))
+    if settings.get("gradient_checkpointing"):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
     optimizer = OptimizerConfig(lr=1e-3, warmup_steps=2, max_grad_norm=0.05)
     return PolicyEngine(
         model, engine=settings["engine"], optimizer=optimizer, steps=STEPS, reference=reference,
@@ -77,7 +79,10 @@ def gradients(engine: PolicyEngine) -> dict[str, Tensor]:
 def run(settings: dict[str, Any]) -> None:
     """Collective: rows.json, gradients.pt of the first update and weights.pt of the last in settings["out"]."""
     algorithm = ALGORITHMS[settings["algorithm"]]
+    policy.LOGITS_PER_CHUNK = settings.get("logits_per_chunk", LOGITS_PER_CHUNK)
     engine = build_engine(settings)
+    if settings.get("sharded"):  # DeepSpeed leaves parameters of fewer than 1e5 elements whole
+        assert unwrapped(engine.model).get_output_embeddings().weight.numel() == 0
     if settings.get("load"):
         engine.load(Path(settings["load"]))
     rows, first = [], {}
