@@ -87,7 +87,7 @@ def run(settings: dict[str, Any]) -> None:
         engine.load(Path(settings["load"]))
     rows, first = [], {}
     for step in range(engine.step, settings["steps"]):
-        share = trajectories(step)[distributed.rank() :: distributed.world_size()]
+        share = trajectories(step, settings.get("count", 12))[distributed.rank() :: distributed.world_size()]
         if settings.get("poisoned_rank") == distributed.rank():
             share[0] = replace(share[0], advantage=float("inf"))
         batches = build_micro_batches(
