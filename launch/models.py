@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoConfig
 
@@ -64,8 +65,7 @@ def starting_model(config: TrainConfig, base: str, tokenizer: Any, prompts: Prom
     section = config.cold_start
     if section.steps == 0:
         return base
-    weights = Path(base).resolve() / "config.json"
-    known = digest(asdict(section), asdict(config.data), base, str(weights), config.seed, source(section.data))
+    known = digest(asdict(section), asdict(config.data), base, contents(base), config.seed, source(section.data))
     directory = cache() / f"cold-start-{known}"
     exists = any(distributed.gather(directory.is_dir()))
     if distributed.rank() == 0:
@@ -79,6 +79,13 @@ def starting_model(config: TrainConfig, base: str, tokenizer: Any, prompts: Prom
                 shutil.rmtree(directory, ignore_errors=True)
                 partial.rename(directory)
     return str(directory)
+
+
+def contents(path: str) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change of each file of a model directory; nothing for a hub name."""
+    directory = Path(local_or_hub(path))
+    files = sorted(file for file in directory.glob("*") if file.is_file()) if directory.is_dir() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def cold_start(config: TrainConfig, base: str, prompts: PromptBuilder) -> PolicyEngine:
@@ -122,7 +129,11 @@ def policy_model(config: TrainConfig, path: str) -> nn.Module:
     model = load_model(path, dtype, config.model.attention)
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return with_lora(model, config.model.lora) if config.model.lora.rank else model
+    if not config.model.lora.rank:
+        return model
+    with torch.random.fork_rng(devices=[]):  # the adapters' start is drawn: by the run's seed, whatever drew before
+        torch.manual_seed(config.seed)
+        return with_lora(model, config.model.lora)
 
 
 def with_lora(model: Any, lora: LoraConfig) -> nn.Module:

@@ -23,7 +23,8 @@ def read_evaluations(file: Path) -> dict[str, Evaluation]:
     """What rl.trainer.write_evaluations wrote: evaluation set -> result."""
     samples = read_rollouts(file.with_suffix(".samples.jsonl"))
     plain: dict[str, dict[str, Any]] = json.loads(file.read_text())
-    return {name: _evaluation(values, samples if len(plain) == 1 else []) for name, values in plain.items()}
+    # Samples are of all sets together, which is how they are printed: the first carries them.
+    return {name: _evaluation(values, [] if i else samples) for i, (name, values) in enumerate(plain.items())}
 
 
 def _evaluation(values: dict[str, Any], groups: list[Any]) -> Evaluation:

@@ -41,7 +41,17 @@ from rl.trainer import Parts, Run, train
 
 MIN_FREE_BYTES = 1 << 27
 # Settings that may change between a checkpoint and its resume: none changes what a step computes.
-FREE_TO_CHANGE = ("resume", "run.", "eval.", "checkpoint.", "tracking.", "scoring.")
+# The first two change memory and speed; floating-point sums come in another order, so not to the last bit.
+FREE_TO_CHANGE = (
+    "batch.tokens_per_micro_batch.",
+    "model.gradient_checkpointing.",
+    "resume",
+    "run.",
+    "eval.",
+    "checkpoint.",
+    "tracking.",
+    "scoring.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +72,8 @@ def run_recipe(composed: DictConfig) -> None:
     resolved: Any = OmegaConf.to_container(composed, resolve=True)
     say(batch_arithmetic(config, distributed.world_size()))
     if config.engine.name != "ddp":
-        build_ops.ensure_built()
+        with build_problems_in_words():
+            build_ops.ensure_built()
     distributed.start()
     with distributed.together():
         algorithm = build(config.algorithm, "algorithm")
@@ -90,6 +101,15 @@ def run_recipe(composed: DictConfig) -> None:
     elif distributed.rank() == 0:
         print_report(directory)
     distributed.stop()
+
+
+@contextlib.contextmanager
+def build_problems_in_words() -> Iterator[None]:
+    """No compiler, or one that fails, is something that a user can mend."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def go(
@@ -148,16 +168,17 @@ def run_directory(config: TrainConfig) -> Path:
 
 def resumable(directory: Path, config: TrainConfig, resolved: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint to go on from; None for a new run. ValueError for a directory that holds a run, unless told to."""
-    newest = checkpoint.newest(directory / "checkpoints")
     if config.resume == "never":
-        if newest is not None or (directory / "metrics.jsonl").exists():
+        kept = checkpoint.complete(directory / "checkpoints")
+        if kept or (directory / "metrics.jsonl").exists():
             end = "finished" if (directory / "final").exists() else "stopped"
-            at = f"{end} after step {newest.step}" if newest else "stopped before its first checkpoint"
+            at = f"{end} after step {kept[-1].name[len('step_') :]}" if kept else "stopped before its first checkpoint"
             raise ValueError(
                 f"{directory} already holds a run, {at}. resume=auto goes on with it; "
                 f"run.dir=<another directory> starts anew beside it; nothing is ever overwritten"
             )
         return None
+    newest = checkpoint.newest(directory / "checkpoints")
     if newest is not None:
         free = FREE_TO_CHANGE + (("steps",) if config.optimizer.schedule == "constant" else ())
         changed = {

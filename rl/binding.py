@@ -61,7 +61,7 @@ def build(section: Mapping[str, Any], key: str, **runtime: Any) -> Any:
 def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: str, given: Iterable[str] = ()) -> None:
     """ValueError for an unknown, missing or mistyped option of target."""
     parameters = inspect.signature(target).parameters
-    hints = _hints(target)
+    hints = type_hints(target)
     takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in options.items():
         if name not in parameters and not takes_any:
@@ -78,7 +78,7 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], key: s
             raise ValueError(f"{key}.{name} is missing: {getattr(target, '__name__', target)} needs it")
 
 
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
     """The types of its parameters; those of a dataclass's fields are read where each field was written."""
     plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
     try:

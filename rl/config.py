@@ -235,7 +235,10 @@ class TrainConfig:
 
     @property
     def eval_params(self) -> SamplingParams:
-        return SamplingParams(**self.eval.sampling)
+        try:
+            return SamplingParams(**self.eval.sampling)
+        except ValueError as error:
+            raise ValueError(f"eval.{error}") from error
 
 
 def batch_arithmetic(config: TrainConfig, world_size: int) -> str:

@@ -39,6 +39,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
+from rl.binding import describe, fits, type_hints
 from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -210,6 +211,10 @@ def _check_options(function: Callable[..., Any], options: Mapping[str, Any]) -> 
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     if not takes_any and (unknown := [option for option in options if option not in known]):
         raise ValueError(f".{unknown[0]} is not an option of its function{_nearest(unknown, [*known, 'weight'])}")
+    hints = type_hints(function)
+    for name, value in options.items():
+        if name in hints and not fits(value, hints[name]):
+            raise ValueError(f".{name} must be {describe(hints[name])}, got {value!r}")
     required = [name for name in known if parameters[name].default is inspect.Parameter.empty]
     if form == "ours" and (missing := [name for name in required if name not in options]):
         raise ValueError(f".{missing[0]} is missing: its function has no default for it")

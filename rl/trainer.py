@@ -117,7 +117,6 @@ def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
             except distributed.FailedTogether:
                 save(config, parts, run)
                 raise
-            run.next_step = step + 1
             if run.must_stop():
                 finished = False
                 break
@@ -149,6 +148,7 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
                 skip_without_advantage=config.batch.skip_without_advantage and not parts.algorithm.uses_reference,
             )
             tally = parts.policy.update(micro_batches, parts.algorithm)
+            run.next_step = step + 1  # from here on a checkpoint is of this step
         with run.time("sync"):
             parts.rollout.load_weights(parts.policy.weights(), policy_step=step + 1)
     tally.merge(rollout_tally(groups))
@@ -168,7 +168,8 @@ def log(step: int, tally: Tally, groups: Sequence[ScoredGroup], run: Run) -> Non
     tally.merge(run.clocks())
     metrics = tally.reduce(distributed.gather)
     metrics["throughput/tokens_per_s"] = sum(distributed.gather(num_tokens)) / metrics["time/step_s"]
-    run.tracker.log(step, metrics)
+    with distributed.together():  # on rank 0 a disk may be full
+        run.tracker.log(step, metrics)
     if run.console is not None:
         run.console.show_sample(step, groups)
         if _is_due(step + 1, CURVES_EVERY):
@@ -202,10 +203,11 @@ def evaluate_and_log(step: int, config: TrainConfig, parts: Parts, run: Run) -> 
             groups, correct=parts.correct, extract=parts.extract, pass_k=config.eval.pass_k, gather=distributed.gather
         )
     metrics = {key: value for name, result in results.items() for key, value in result.metrics(name).items()}
-    if metrics:
-        run.tracker.log(step, metrics)
-    if distributed.rank() == 0 and results:
-        write_evaluations(run.directory, step, results)
+    with distributed.together():
+        if metrics:
+            run.tracker.log(step, metrics)
+        if distributed.rank() == 0 and results:
+            write_evaluations(run.directory, step, results)
     return results
 
 

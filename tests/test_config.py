@@ -55,6 +55,7 @@ def refusal(*overrides: str) -> str:
         (["recipe=grpo_tiny", "eval.every=-2"], "eval.every must be 0 or more, got -2"),
         (["recipe=grpo_tiny", "checkpoint.every=-1"], "checkpoint.every must be 0 or more, got -1"),
         (["recipe=grpo_tiny", "rollout=replay"], "rollout.path is not set and has no default"),
+        (["recipe=grpo_tiny", "eval.sampling.temperature=-1"], "eval.sampling.temperature must be 0 (greedy) or more"),
         (["recipe=grpo_tiny", "resume=yes"], "resume must be one of never, auto"),
         (["recipe=grpo_tiny", "model.dtype=float16"], "model.dtype must be one of float32, bfloat16, got 'float16'"),
         (["recipe=grpo_tiny", "eval.correct=math"], "eval.correct must be one of math_answer, think_format"),

@@ -205,6 +205,7 @@ def at_step_3(tmp_path) -> Path:
     [
         *("eval.every=5", "eval.sampling.max_tokens=7", "eval.data.arithmetic.size=9", "tracking.sample_every=3"),
         *("checkpoint.every=1", "scoring.workers=3", "run.dir=elsewhere", "steps=99"),
+        *("batch.tokens_per_micro_batch=4096", "model.gradient_checkpointing=true"),
     ],
 )
 def test_what_changes_no_step_may_change_at_a_resume(override, at_step_3):

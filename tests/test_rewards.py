@@ -319,7 +319,9 @@ def test_a_problem_without_numbers_is_a_bug_not_a_wrong_answer(metadata, game, m
         ("", 0.0),
     ],
 )
-def test_arithmetic_steps(thinking, expected, problem, make_completion):
+def test_arithmetic_steps(thinking, expected, problem, make_completion, make_prompt):
     asked = dataclasses.replace(problem, metadata={"start": 7, "operations": ["+8", "-3"]})
     completion = make_completion(f"<think>{thinking}</think><answer>12</answer>")
-    assert arithmetic_steps(asked, completion) == pytest.approx(expected)
+    assert arithmetic_steps(asked, completion, prompt=make_prompt()) == pytest.approx(expected)
+    opened = make_completion(completion.text.removeprefix("<think>"))
+    assert arithmetic_steps(asked, opened, prompt=make_prompt(prefix="<think>")) == pytest.approx(expected)

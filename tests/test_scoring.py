@@ -528,3 +528,9 @@ def test_a_relative_file_is_found_from_where_the_run_was_started(user_file, monk
 def test_settings_that_cannot_work_are_refused(settings, user_file):
     with pytest.raises(ValueError, match=f"scoring.{min(settings)}"):
         Scorer(terms_of(user_file, "length"), **settings)
+
+
+def test_an_option_of_another_type_is_refused():
+    section = {"_target_": "rewards.math_answer.math_answer", "allow_last_number": "flase"}  # a true text
+    with pytest.raises(ValueError, match=r"rewards\.math\.allow_last_number must be true or false, got 'flase'"):
+        reward_terms({"math": section})

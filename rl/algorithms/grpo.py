@@ -41,6 +41,7 @@ class GRPO:
     def token_loss(self, inputs: LossInputs) -> Tensor:
         ratio = importance_ratio(inputs.logprobs, inputs.old_logprobs)
         loss = clipped_surrogate(ratio, inputs.advantages, self.clip_low, self.clip_high)
-        if inputs.ref_logprobs is None:
+        if not self.uses_reference:
             return loss
+        assert inputs.ref_logprobs is not None, "beta > 0 needs the reference's log-probabilities"
         return loss + self.beta * ESTIMATORS[self.kl_estimator](inputs.logprobs, inputs.ref_logprobs)
