@@ -59,6 +59,11 @@ def _check_hub(path: str) -> None:
 
 def load_model(path: str, dtype: str, attention: str | None = None) -> PreTrainedModel:
     """A causal LM with its weights in dtype. The path is a directory or a hub name, already checked."""
+    config = AutoConfig.from_pretrained(local_or_hub(path))
+    if getattr(config, "attn_logit_softcapping", None):  # Gemma 2
+        if attention == "sdpa":
+            raise ValueError(f"model.attention=sdpa ignores the soft cap of {path}'s attention: take eager, or null")
+        attention = attention or "eager"
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     model = AutoModelForCausalLM.from_pretrained(local_or_hub(path), dtype=DTYPES[dtype], **options)
     for name in SCALED_LOGITS:

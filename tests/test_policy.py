@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config, GPT2Config, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config, GPT2Config, GraniteConfig, PreTrainedModel
 
 from rl import policy
 from rl.batch import MicroBatch, Trajectory, empty_micro_batch, micro_batch
@@ -272,6 +272,33 @@ def test_the_soft_cap_of_gemma_bounds_the_logits(tied):
     assert isinstance(head, SoftCapped)
     hidden = torch.randn(3, 32) * 100
     assert_close(head(hidden), 2 * torch.tanh(model.lm_head(hidden) / 2))
+
+
+def test_the_soft_cap_of_gemmas_attention_is_not_lost(tmp_path):
+    """transformers' sdpa drops it without a word."""
+    config = Gemma2Config(
+        vocab_size=256, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, attn_logit_softcapping=0.5,
+    )  # fmt: skip
+    path = saved_with_wide_weights(config, tmp_path)
+    tokens = torch.arange(20).unsqueeze(0)
+    capped = load_model(str(path), "float32")(tokens).logits
+    eager = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
+    assert_close(capped, eager(tokens).logits)
+    eager.set_attn_implementation("sdpa")
+    assert (capped - eager(tokens).logits).abs().max() > 0.1  # so this test would see it
+    with pytest.raises(ValueError, match=r"model\.attention=sdpa ignores the soft cap"):
+        load_model(str(path), "float32", attention="sdpa")
+
+
+def test_a_model_with_scaled_logits_is_refused(tmp_path):
+    config = GraniteConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, logits_scaling=8.0,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="logits are scaled by logits_scaling"):
+        load_model(str(tmp_path), "float32")
 
 
 def test_a_lora_model_is_scored_with_its_adapters(tied):

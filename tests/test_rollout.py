@@ -1,4 +1,4 @@
-"""The reference sampler: transformers' tokens, the trainer's log-probabilities, rows that do not know each other."""
+"""Our own samplers: transformers' tokens, the trainer's log-probabilities, rows that do not know each other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
 from data.problem import Problem, ask
 from rl.batch import Trajectory, build_micro_batches
 from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, load_tokenizer, token_logprobs
 from rl.rollout.hf import HFRollout
+from rl.rollout.native import Cache, NativeRollout
 from rl.rollout.sampling import draw, row_seed, row_uniforms, truncate
 from rl.tiny import build_tiny_model
 
@@ -20,6 +32,8 @@ CPU = torch.device("cpu")
 QUESTIONS = ["What is 1+2?", "Why?", "What is 9+8-7+6-5+4, and what is it twice?"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
 SHAPE |= {"intermediate_size": 48, "max_position_embeddings": 256, "vocab_size": 300, "head_dim": 16}
+LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
+LLAMA3_ROPE |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 SHAPE |= {"initializer_range": 0.2}  # with the usual 0.02 no token heeds the ones before it, and any mask would do
 
 
@@ -41,9 +55,14 @@ def prompts(tokenizer):
     return [Prompt(Problem(q, ask(q), "", "x"), i, q, ids[i]) for i, q in enumerate(QUESTIONS)]
 
 
+@pytest.fixture(params=[HFRollout, NativeRollout])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture
-def rollout(path, tokenizer):
-    return HFRollout(path, tokenizer, "float32", CPU)
+def rollout(kind, path, tokenizer):
+    return kind(path, tokenizer, "float32", CPU)
 
 
 def tokens(groups) -> list[list[list[int]]]:
@@ -64,25 +83,116 @@ def test_greedy_tokens_are_those_of_generate_one_by_one(rollout, prompts):
     assert_greedy_is_generates(rollout, prompts)  # together and padded on the left, against each alone
 
 
+MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1}
+WINDOW = {"sliding_window": 8}  # shorter than a prompt and than an answer
+FAMILIES = [
+    (Qwen2Config, {}),
+    (Qwen3Config, {}),
+    (Qwen3MoeConfig, MOE),
+    (LlamaConfig, {}),
+    (LlamaConfig, {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    (LlamaConfig, {"rope_parameters": LLAMA3_ROPE}),
+    (MistralConfig, WINDOW),
+    (GemmaConfig, {}),
+    (Gemma2Config, WINDOW | {"final_logit_softcapping": 5.0, "attn_logit_softcapping": 3.0}),  # in every other layer
+    (Gemma3TextConfig, WINDOW | {"layer_types": ["sliding_attention", "full_attention"]}),
+]
+
+
+@pytest.fixture
+def random_model(tokenizer, tmp_path):
+    """Writes a random model of any family and gives its directory."""
+
+    def build(config, options) -> str:
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config(**SHAPE | options, eos_token_id=tokenizer.eos_token_id))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "norm" in name or name.endswith("bias"):
+                    parameter.add_(0.1 * torch.randn_like(parameter))  # else 0 or 1, and nobody misses them
+        model.save_pretrained(tmp_path)
+        return str(tmp_path)
+
+    return build
+
+
 @pytest.mark.parametrize(
     ("config", "options"),
-    [
-        (Qwen3Config, {}),
-        (LlamaConfig, {}),
-        (MistralConfig, {"sliding_window": 8}),  # shorter than a prompt and than an answer
-        (Gemma2Config, {"sliding_window": 8}),  # in every other layer
-        (GPT2Config, {"bos_token_id": None}),  # positions are absolute: padding must not shift them
-    ],
+    [*FAMILIES, (GPT2Config, {"bos_token_id": None})],  # its positions are absolute: padding must not shift them
 )
-def test_greedy_tokens_are_those_of_generate_for_other_families(config, options, prompts, tokenizer, tmp_path):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config(**SHAPE, **options, eos_token_id=tokenizer.eos_token_id))
-    model.save_pretrained(tmp_path)
-    engine = HFRollout(str(tmp_path), tokenizer, "float32", CPU)
+def test_greedy_tokens_are_those_of_generate_for_every_family(config, options, prompts, tokenizer, random_model, kind):
+    path = random_model(config, options)
+    if kind is NativeRollout and config is GPT2Config:
+        with pytest.raises(ValueError, match=r"rollout=native knows llama, .*, not gpt2: take rollout=hf"):
+            kind(path, tokenizer, "float32", CPU)
+        return
+    engine = kind(path, tokenizer, "float32", CPU)
     assert_greedy_is_generates(engine, prompts)
     params = SamplingParams(completions=3, max_tokens=24)
     together = tokens(engine.generate(prompts, params, seed=2))
     assert [tokens(engine.generate([prompt], params, seed=2))[0] for prompt in prompts] == together
+
+
+@pytest.mark.parametrize(("config", "options"), FAMILIES)
+def test_the_native_engine_samples_what_transformers_modules_sample(config, options, prompts, tokenizer, random_model):
+    path = random_model(config, options)
+    params = SamplingParams(completions=5, max_tokens=24, temperature=0.9, top_p=0.95, min_p=0.001)
+    expected = HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=0)
+    for max_rows in (256, 7, 1):  # all at once; rows that come in where others left; one by one
+        engine = NativeRollout(path, tokenizer, "float32", CPU, max_rows=max_rows)
+        found = engine.generate(prompts, params, seed=0)
+        assert tokens(found) == tokens(expected)
+        for one, other in zip(found, expected, strict=True):
+            for ours, theirs in zip(one.completions, other.completions, strict=True):
+                assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
+                assert ours.logprobs == pytest.approx(theirs.logprobs, abs=2e-5)
+
+
+def test_new_weights_reach_the_native_engines_own_copies(prompts, tokenizer, random_model):
+    """Its fused and reordered matrices, its norms and a tied head: a changed one of each must be sampled from."""
+    path = random_model(Qwen3Config, {"tie_word_embeddings": True, "attention_bias": True})
+    engine = NativeRollout(path, tokenizer, "float32", CPU)
+    params = SamplingParams(completions=2, max_tokens=12)
+    model = load_model(path, "float32")
+    for name in [name for name, _ in model.named_parameters() if "layers.1" not in name]:
+        with torch.no_grad():
+            model.get_parameter(name).add_(0.3 * torch.randn_like(model.get_parameter(name)))
+        model.save_pretrained(path)
+        engine.load_weights(model.named_parameters(), policy_step=1)
+        expected = NativeRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=0)
+        found = engine.generate(prompts, params, seed=0)
+        assert [c.logprobs for g in found for c in g.completions] == [
+            c.logprobs for g in expected for c in g.completions
+        ]
+
+
+def test_completions_are_handed_over_as_they_end(prompts, path, tokenizer):
+    engine = NativeRollout(path, tokenizer, "float32", CPU, max_rows=4)
+    ended = []
+    params = SamplingParams(completions=6, max_tokens=24, temperature=2.0)
+    groups = engine.generate(prompts, params, seed=0, finished=lambda *event: ended.append(event))
+    assert sorted((i, j) for i, j, _ in ended) == [(i, j) for i in range(3) for j in range(6)]
+    assert all(groups[i].completions[j] is done for i, j, done in ended)
+    waited = [(i, j) for i, j, _ in ended]
+    assert waited != sorted(waited)  # shorter ones first, not in order
+
+
+def test_the_cache_stays_within_its_memory_and_says_when_one_row_does_not_fit(prompts, path, tokenizer):
+    params = SamplingParams(completions=8, max_tokens=16)
+    plain = NativeRollout(path, tokenizer, "float32", CPU)
+    per_token = plain.decoder.kv_bytes_per_token
+    assert per_token == 2 * 2 * 1 * 16 * 4  # keys and values, 2 layers, 1 head of 16, float32
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    small = (3 * 16 + 2 * longest) * per_token / 2**30
+    engine = NativeRollout(path, tokenizer, "float32", CPU, kv_memory_gb=small)
+    rows, num_prompts, *_ = engine._room(prompts, params)
+    assert (rows, num_prompts) == (3, 2)
+    cache = Cache(engine.decoder, *engine._room(prompts, params))
+    assert cache.rows.nbytes + cache.prompts.nbytes <= small * 2**30
+    assert tokens(engine.generate(prompts, params, seed=0)) == tokens(plain.generate(prompts, params, seed=0))
+    engine = NativeRollout(path, tokenizer, "float32", CPU, kv_memory_gb=(longest + 15) * per_token / 2**30)
+    with pytest.raises(ValueError, match=r"sampling\.max_tokens=16 need \d+: raise rollout\.kv_memory_gb to"):
+        engine.generate(prompts, params, seed=0)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0, 1.6])
@@ -100,10 +210,10 @@ def test_logprobs_are_the_trainers_at_the_sampling_temperature(temperature, roll
             assert done.logprobs == pytest.approx(trainers.tolist(), abs=1e-4)
 
 
-def test_a_completion_does_not_depend_on_its_neighbours(path, tokenizer, prompts):
+def test_a_completion_does_not_depend_on_its_neighbours(kind, path, tokenizer, prompts):
     params = SamplingParams(completions=4, max_tokens=16)
-    together = tokens(HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=3))
-    few_at_a_time = HFRollout(path, tokenizer, "float32", CPU, max_rows=1)
+    together = tokens(kind(path, tokenizer, "float32", CPU).generate(prompts, params, seed=3))
+    few_at_a_time = kind(path, tokenizer, "float32", CPU, max_rows=1)
     assert tokens(few_at_a_time.generate(prompts, params, seed=3)) == together
     backwards = tokens(few_at_a_time.generate(prompts[::-1], params, seed=3))
     assert backwards[::-1] == together
@@ -207,12 +317,12 @@ def test_an_end_token_in_the_last_place_is_an_end_and_not_a_cut(rollout, prompts
     assert ended[:-1] in [one.token_ids for one in short if one.finish_reason == "length"]
 
 
-def test_an_answer_ends_at_the_end_tokens_of_the_models_generation_config_too(path, tokenizer, prompts, tmp_path):
+def test_an_answer_ends_at_the_end_tokens_of_the_models_generation_config_too(kind, path, tokenizer, prompts, tmp_path):
     model = load_model(path, "float32")
     letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "ab"]
     model.generation_config.eos_token_id = letters
     model.save_pretrained(tmp_path)
-    engine = HFRollout(str(tmp_path), tokenizer, "float32", CPU)
+    engine = kind(str(tmp_path), tokenizer, "float32", CPU)
     assert engine.end_ids == {tokenizer.eos_token_id, *letters}
     (group,) = engine.generate(prompts[:1], SamplingParams(completions=64, max_tokens=24, temperature=2.0), seed=0)
     at_letters = [done for done in group.completions if done.token_ids[-1] in letters]
@@ -288,6 +398,6 @@ def test_a_model_put_away_between_rollouts_samples_the_same(path, tokenizer, rol
     assert tokens(rollout.generate(prompts, params, seed=0)) == first
 
 
-def test_a_limit_of_no_rows_is_refused(path, tokenizer):
+def test_a_limit_of_no_rows_is_refused(kind, path, tokenizer):
     with pytest.raises(ValueError, match=r"rollout\.max_rows must be at least 1, got 0"):
-        HFRollout(path, tokenizer, "float32", CPU, max_rows=0)
+        kind(path, tokenizer, "float32", CPU, max_rows=0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from data.problem import Problem, ask
 from rl.batch import Trajectory, build_micro_batches
@@ -18,6 +19,7 @@ from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, load_tokenizer, token_logprobs
 from rl.rollout.auto import auto_rollout
 from rl.rollout.hf import HFRollout
+from rl.rollout.native import NativeRollout
 from rl.rollout.vllm import VLLMRollout
 from rl.tiny import build_tiny_model
 
@@ -226,8 +228,17 @@ def test_without_vllm_the_error_says_what_to_install_and_what_to_take_instead(pa
         VLLMRollout(path, tokenizer, "float32", CPU)
 
 
-def test_auto_takes_transformers_where_there_is_no_gpu_and_says_so(path, tokenizer, capsys):
-    chosen = auto_rollout(path, tokenizer, "float32", CPU, max_rows=7)
+def test_auto_takes_the_native_engine_where_there_is_no_gpu_and_says_so(path, tokenizer, capsys):
+    chosen = auto_rollout(path, tokenizer, "float32", CPU, max_rows=7, kv_memory_gb=0.5)
+    assert isinstance(chosen, NativeRollout)
+    assert (chosen.max_rows, chosen.kv_memory_gb) == (7, 0.5)
+    assert "rollouts by the native engine" in capsys.readouterr().out
+
+
+def test_auto_takes_transformers_for_a_family_the_native_engine_does_not_know(tokenizer, tmp_path, capsys):
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=300, bos_token_id=None)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    chosen = auto_rollout(str(tmp_path), tokenizer, "float32", CPU, max_rows=7)
     assert isinstance(chosen, HFRollout)
     assert chosen.max_rows == 7
-    assert "rollouts by transformers" in capsys.readouterr().out
+    assert "does not know gpt2" in capsys.readouterr().out

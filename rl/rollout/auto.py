@@ -1,15 +1,18 @@
-"""vLLM where it is installed and there is a GPU, else transformers."""
+"""The fastest engine that runs here: vLLM on a GPU where it is installed, else our own, else transformers."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from rl import distributed
+from rl.policy import local_or_hub
 from rl.rollout import RolloutEngine
+from rl.rollout.decoder import FAMILIES
 from rl.rollout.hf import HFRollout
+from rl.rollout.native import NativeRollout
 from rl.rollout.vllm import VLLMRollout
 
 
@@ -20,12 +23,24 @@ def auto_rollout(
     device: torch.device,
     *,
     max_rows: int = 256,
+    kv_memory_gb: float = 4.0,
     memory_fraction: float = 0.4,
 ) -> RolloutEngine:
-    """max_rows is HFRollout's, memory_fraction VLLMRollout's; rank 0 says which engine it is."""
-    has_vllm = find_spec("vllm") is not None and device.type == "cuda"
-    if distributed.rank() == 0:
-        print(f"rollouts by {'vLLM' if has_vllm else 'transformers (no vLLM, or no GPU for it)'}", flush=True)
-    if has_vllm:
+    """max_rows is NativeRollout's and HFRollout's, kv_memory_gb NativeRollout's, memory_fraction VLLMRollout's.
+
+    Rank 0 says which engine it is.
+    """
+    if find_spec("vllm") is not None and device.type == "cuda":
+        _say("vLLM")
         return VLLMRollout(model_path, tokenizer, dtype, device, memory_fraction=memory_fraction)
+    kind = AutoConfig.from_pretrained(local_or_hub(model_path)).model_type
+    if kind in FAMILIES:
+        _say("the native engine (no vLLM, or no GPU for it)")
+        return NativeRollout(model_path, tokenizer, dtype, device, max_rows=max_rows, kv_memory_gb=kv_memory_gb)
+    _say(f"transformers (the native engine does not know {kind} models)")
     return HFRollout(model_path, tokenizer, dtype, device, max_rows=max_rows)
+
+
+def _say(engine: str) -> None:
+    if distributed.rank() == 0:
+        print(f"rollouts by {engine}", flush=True)

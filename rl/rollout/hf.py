@@ -8,8 +8,7 @@ Each distinct prompt is computed once and its cache repeated for the group; fini
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from rl.experience import Completion, FinishReason, Group, Prompt, SamplingParams
-from rl.policy import load_model
+from rl.rollout.policy_copy import PolicyCopy
 from rl.rollout.sampling import draw, row_uniforms
 
 
@@ -32,7 +31,7 @@ class _Row:
     finish_reason: FinishReason | None = None
 
 
-class HFRollout:
+class HFRollout(PolicyCopy):
     """A copy of the policy, sampled by transformers' forward with our own loop around it."""
 
     def __init__(
@@ -48,38 +47,8 @@ class HFRollout:
         """max_rows bounds the completions sampled at a time; offload keeps the copy on the CPU between rollouts."""
         if max_rows < 1:
             raise ValueError(f"rollout.max_rows must be at least 1, got {max_rows}")
-        self.tokenizer, self.device, self.max_rows, self.offload = tokenizer, device, max_rows, offload
-        self.model = load_model(model_path, dtype).eval().requires_grad_(False)
-        if not offload:
-            self.model.to(device)
-        self.policy_step = 0
-        self.end_ids = end_token_ids(self.model, tokenizer)
-
-    @contextlib.contextmanager
-    def awake(self) -> Iterator[None]:
-        if self.offload:
-            self.model.to(self.device)
-        try:
-            yield
-        finally:
-            if self.offload:
-                self.model.to("cpu")
-                torch.cuda.empty_cache()
-
-    @torch.no_grad()
-    def load_weights(self, weights: Iterable[tuple[str, Tensor]], policy_step: int) -> None:
-        """Refuses an incomplete or foreign set of weights: sampling from stale ones would be silent."""
-        missing = dict(self.model.named_parameters())
-        for name, tensor in weights:
-            if name not in missing:
-                raise ValueError(f"the rollout model has no parameter {name}, or got it twice")
-            parameter = missing.pop(name)
-            if parameter.shape != tensor.shape:  # copy_ would spread a smaller tensor over it
-                raise ValueError(f"parameter {name} has shape {tuple(parameter.shape)}, got {tuple(tensor.shape)}")
-            parameter.copy_(tensor)
-        if missing:
-            raise ValueError(f"no new weights came for {len(missing)} parameters, {next(iter(missing))} among them")
-        self.policy_step = policy_step
+        super().__init__(model_path, tokenizer, dtype, device, offload)
+        self.max_rows = max_rows
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]:
@@ -140,27 +109,8 @@ class HFRollout:
     def _append(self, row: _Row, token: int, logprob: float, params: SamplingParams) -> None:
         row.token_ids.append(token)
         row.logprobs.append(logprob)
-        if token in self.end_ids or self._at_stop_text(row, params.stop):
-            row.finish_reason = "stop"
-        elif len(row.token_ids) == params.max_tokens:
-            row.finish_reason = "length"
-
-    def _at_stop_text(self, row: _Row, stop: Sequence[str]) -> bool:
-        if not stop:
-            return False
-        # A stop text of k characters may straddle at most k tokens before the last, each at least a byte long.
-        tail = str(self.tokenizer.decode(row.token_ids[-(4 * max(map(len, stop)) + 1) :]))
-        return any(text in tail for text in stop)
+        row.finish_reason = self.finish_reason(row.token_ids, params.max_tokens, params.stop)
 
     def _completion(self, row: _Row) -> Completion:
         assert row.finish_reason is not None
-        ended = row.token_ids[-1] in self.end_ids
-        text = str(self.tokenizer.decode(row.token_ids[:-1] if ended else row.token_ids))
-        return Completion(text, row.token_ids, row.logprobs, row.finish_reason, self.policy_step)
-
-
-def end_token_ids(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end a completion: the tokenizer's, and those of the model's generation config."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (tokenizer.eos_token_id, *ids) if token is not None)
+        return self.completion(row.token_ids, row.logprobs, row.finish_reason)

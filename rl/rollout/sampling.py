@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rl.experience import SamplingParams
+
+BLOCK = 128  # of the vocabulary, in cumulating probabilities
 
 
 def row_uniforms(seed: int, prompt_index: int, completion_index: int, count: int) -> np.ndarray:
@@ -31,13 +34,34 @@ def draw(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tens
     """
     if params.temperature == 0:
         return greedy(logits)
-    logprobs = torch.log_softmax(logits.float() / params.temperature, dim=-1)
-    kept = truncate(logprobs.exp(), params)
-    cumulated = kept.cumsum(dim=-1)
-    # The largest float32 below 1 keeps the threshold below the total, so no token of probability 0 is drawn.
-    threshold = uniforms.float().clamp(max=1 - 2**-24).unsqueeze(-1) * cumulated[:, -1:]
-    tokens = torch.searchsorted(cumulated, threshold, right=True).clamp(max=logits.shape[-1] - 1)
-    return tokens.squeeze(-1), logprobs.gather(-1, tokens).squeeze(-1)
+    tempered = logits if params.temperature == 1 else logits.float() / params.temperature
+    probabilities = torch.softmax(tempered, dim=-1, dtype=torch.float32)
+    tokens = first_beyond(truncate(probabilities, params), uniforms.float())
+    return tokens, probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).log()
+
+
+def first_beyond(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The first place where the cumulated weight exceeds the uniform's share of all weight. [B, V], [B] -> [B].
+
+    Cumulated over blocks first and then inside the one block, which a large vocabulary is not slow with.
+    """
+    last = weights.shape[-1] - 1
+    weights = F.pad(weights, (0, -weights.shape[-1] % BLOCK))
+    blocks = weights.view(len(weights), -1, BLOCK)
+    cumulated = blocks.sum(dim=-1).cumsum(dim=-1)
+    block, rest = _search(cumulated, uniforms * cumulated[:, -1])
+    inside = blocks[torch.arange(len(blocks), device=blocks.device), block].cumsum(dim=-1)
+    place, _ = _search(inside, rest)
+    return (block * BLOCK + place).clamp(max=last)
+
+
+def _search(cumulated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, n] -> the first places [B] where it exceeds the threshold [B], and what of the threshold is left there."""
+    # The largest float32 below 1 keeps the threshold below the total, so that no weight of 0 is chosen.
+    threshold = torch.minimum(threshold, cumulated[:, -1] * (1 - 2**-24)).unsqueeze(-1)
+    place = torch.searchsorted(cumulated, threshold, right=True).clamp(max=cumulated.shape[-1] - 1)
+    before = F.pad(cumulated, (1, 0)).gather(-1, place)
+    return place.squeeze(-1), (threshold - before).squeeze(-1)
 
 
 def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
