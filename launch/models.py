@@ -103,6 +103,7 @@ def cold_start(config: TrainConfig, base: str, prompts: PromptBuilder) -> Policy
             tokens_per_micro_batch=config.batch.tokens_per_micro_batch,
             max_completion_tokens=config.params.max_tokens,
             gather=distributed.gather,
+            share_prompts=engine.shares_prompts,
         )
         metrics = engine.update(micro_batches, algorithm).reduce(distributed.gather)
         if distributed.rank() == 0 and (step + 1) % SAY_EVERY == 0:

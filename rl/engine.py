@@ -6,9 +6,11 @@ Every method is collective: all ranks call it, in the same order, with equally m
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from rl.config import OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
 from rl.metrics import Tally
-from rl.policy import Policy, TokenScores, unwrapped
+from rl.policy import Policy, TokenScores, is_packed, padded_tokens, unwrapped
 
 ZERO_STAGE = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
 
@@ -56,7 +58,7 @@ class PolicyEngine:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         adamw = torch.optim.AdamW(
             trained, lr=optimizer.lr, betas=(optimizer.betas[0], optimizer.betas[1]), eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
+            weight_decay=optimizer.weight_decay, fused=True,
         )  # fmt: skip
         policy = Policy(model, temperature).train()
         self.policy, self.optimizer = self.accelerator.prepare(policy, adamw)
@@ -65,6 +67,11 @@ class PolicyEngine:
     @property
     def uses_deepspeed(self) -> bool:
         return ZERO_STAGE[self.name] > 0
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether micro-batches may hold a prompt once for several trajectories."""
+        return is_packed(self.model)
 
     def _frozen(self, reference: Policy) -> nn.Module:
         reference.requires_grad_(False)
@@ -118,26 +125,29 @@ class PolicyEngine:
         tally.add("optim/grad_norm", grad_norm)
         tally.add("optim/lr", self.settings.lr_at(self.step - 1, self.steps))
         tally.add("update/micro_batches", len(micro_batches))
-        tally.add("update/padding_fraction", padding_fraction(micro_batches))
+        padded = sum(padded_tokens(self.model, batch) for batch in micro_batches)
+        tally.add("update/padding_fraction", padding_fraction(padded, micro_batches))
         return tally
 
     def _scores(self, policy: nn.Module, batch: MicroBatch) -> TokenScores:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            return TokenScores(*policy(batch))
+        with self._autocast():
+            logprobs, entropy, _ = policy(batch)
+        return TokenScores(logprobs, entropy)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
     def _loss(self, batch: MicroBatch, algorithm: Algorithm, reference: Tensor | None, tally: Tally) -> Tensor:
-        scores = self._scores(self.policy, batch)
-        inputs = LossInputs(
-            logprobs=scores.logprobs,
-            old_logprobs=scores.logprobs.detach(),
-            rollout_logprobs=batch.rollout_logprobs,
-            ref_logprobs=reference,
-            advantages=batch.advantages,
-            sequence_ids=batch.sequence_ids,
-            loss_mask=batch.loss_mask,
-        )
-        _add_token_metrics(tally, inputs, scores.entropy, batch.loss_weights > 0, algorithm)
-        return (batch.loss_weights * algorithm.token_loss(inputs)).sum()
+        def loss_of(logprobs: Tensor, index: Tensor) -> Tensor:
+            inputs = _loss_inputs(batch, logprobs, reference, index)
+            return (batch.loss_weights[index] * algorithm.token_loss(inputs)).sum()
+
+        with self._autocast():
+            logprobs, entropy, loss = self.policy(batch, loss_of)
+        everything = torch.arange(len(logprobs), device=logprobs.device)
+        inputs = _loss_inputs(batch, logprobs.detach(), reference, everything)
+        _add_token_metrics(tally, inputs, entropy, batch.loss_weights > 0, algorithm)
+        return loss
 
     def _accumulating(self, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         if self.uses_deepspeed or is_last:
@@ -242,6 +252,19 @@ class PolicyEngine:
         self.step = saved["step"]
 
 
+def _loss_inputs(batch: MicroBatch, logprobs: Tensor, reference: Tensor | None, index: Tensor) -> LossInputs:
+    """Of the tokens at these places of the batch."""
+    return LossInputs(
+        logprobs=logprobs,
+        old_logprobs=logprobs.detach(),
+        rollout_logprobs=batch.rollout_logprobs[index],
+        ref_logprobs=None if reference is None else reference[index],
+        advantages=batch.advantages[index],
+        sequence_ids=batch.sequence_ids[index],
+        loss_mask=batch.loss_mask[index],
+    )
+
+
 def plain_name(name: str) -> str | None:
     """A parameter's name in the plain model; None for the LoRA adapters' own parameters."""
     if ".lora_" in name:
@@ -288,6 +311,8 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
     # accelerate keeps one state per process; a cold start and the run after it are two engines.
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = distributed.local_device().type == "cpu"
+    if on_cpu:
+        _keep_freed_memory()
     plugin = None
     if ZERO_STAGE[engine] > 0:
         os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
@@ -309,6 +334,16 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
             f"accelerate sees {accelerator.num_processes} processes where torchrun started {distributed.world_size()}"
         )
     return accelerator
+
+
+def _keep_freed_memory() -> None:
+    """glibc gives large freed tensors back to the system and gets them again, page by page: a sixth of an update."""
+    if sys.platform == "linux":
+        trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # not in musl
+            libc.mallopt(trim_threshold, 2**31 - 1)
+            libc.mallopt(mmap_threshold, 2**30)
 
 
 def _needs_group(engine: str) -> bool:

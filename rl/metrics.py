@@ -221,8 +221,8 @@ METRICS = (
         "update/padding_fraction",
         "fraction of tokens",
         "mean",
-        "Tokens computed in the update that are padding.",
-        "Above 0.3: lengths within a micro-batch vary too much.",
+        "Padding among the rows of attention; the rest of the pass has none where segments are packed.",
+        "Above 0.3: lengths within a micro-batch vary too much, or the model is of a family that pads all its rows.",
     ),
     Metric(
         "time/rollout_s",

@@ -18,12 +18,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rl import distributed
+from rl.attention import PACKED, can_share_prompts, layout, share_prompts
 from rl.batch import MicroBatch
+from rl.head import FusedHead, LossOf, chunk_tokens
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 SCALED_LOGITS = ("logits_scaling", "logit_scale", "lm_head_multiplier")  # Granite, Cohere, Falcon-H1
-LOGITS_PER_CHUNK = 1 << 24  # 64 MB of float32 logits at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,39 @@ class Policy(nn.Module):
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__()
+        if can_share_prompts(unwrapped(model)):
+            share_prompts(unwrapped(model))
         self.model = model
         self.temperature = temperature if temperature > 0 else 1.0  # greedy sampling reports the model's own logprobs
+        head = output_head(model)
+        is_plain = type(head) is nn.Linear and getattr(head, "bias", None) is None
+        self.fused_head = FusedHead(head.weight) if is_plain else None  # type: ignore[arg-type]
 
-    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        scores = token_logprobs(self.model, batch, self.temperature)
-        return scores.logprobs, scores.entropy  # a plain tuple: ZeRO-3's hooks look no deeper
+    def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities and entropies [T], and the loss where it is asked for: then it alone carries a gradient.
+
+        loss_of is given the log-probabilities [m] of some tokens with a loss, and their places [m] in the batch. A
+        plain tuple: ZeRO-3's hooks look no deeper.
+        """
+        if loss_of is None or self.fused_head is None:
+            scores = token_logprobs(self.model, batch, self.temperature)
+            loss = None
+            if loss_of is not None:
+                chosen = batch.loss_mask.nonzero().squeeze(-1)
+                loss = loss_of(scores.logprobs[chosen], chosen)
+            return scores.logprobs, scores.entropy, loss
+        return self._fused(self.fused_head, batch, loss_of)
+
+    def _fused(self, head: FusedHead, batch: MicroBatch, loss_of: LossOf) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = batch.loss_mask.nonzero().squeeze(-1)
+        hidden = hidden_states(self.model, batch)[batch.before[chosen]]
+        sizes = batch.sequence_ids[chosen].bincount()
+        loss, logprobs, entropy = head(
+            hidden, batch.token_ids[chosen], self.temperature, sizes[sizes > 0].tolist(),
+            lambda logprobs, index: loss_of(logprobs, chosen[index]),
+        )  # fmt: skip
+        zeros = torch.zeros(len(batch.token_ids), device=hidden.device)
+        return zeros.index_put((chosen,), logprobs), zeros.index_put((chosen,), entropy), loss
 
 
 def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0) -> TokenScores:
@@ -124,14 +152,14 @@ def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0
     chosen = batch.loss_mask.nonzero().squeeze(-1)
     head = output_head(model)
     logprobs, entropies = [], []
-    chunk_tokens = max(1, LOGITS_PER_CHUNK // vocabulary_size(model))
-    parts = list(chosen.split(chunk_tokens))
+    parts = list(chosen.split(chunk_tokens(vocabulary_size(model))))
     if hasattr(unwrapped(model).get_output_embeddings().weight, "ds_id"):
         # ZeRO-3 gathers the head anew for each chunk, a collective: ranks with fewer tokens pad with empty chunks.
         parts += [chosen[:0]] * (max(distributed.gather(len(parts))) - len(parts))
+    before = batch.before
     for index in parts:
         scores = checkpoint(
-            chunk_scores, head, hidden[index - 1], batch.token_ids[index], temperature, use_reentrant=False
+            chunk_scores, head, hidden[before[index]], batch.token_ids[index], temperature, use_reentrant=False
         )
         logprobs.append(scores[0])
         entropies.append(scores[1])
@@ -150,12 +178,27 @@ def chunk_scores(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: 
 
 
 def hidden_states(model: nn.Module, batch: MicroBatch) -> Tensor:
-    """[T, H]. Rows are padded on the right, where causal attention never looks, so no mask is needed."""
+    """[T, H]."""
+    decoder = unwrapped(model).get_decoder()
+    if is_packed(model):
+        ids, positions = batch.token_ids.unsqueeze(0), batch.positions.unsqueeze(0)
+        return decoder(ids, position_ids=positions, use_cache=False, layout=layout(batch)).last_hidden_state[0]
+    assert (batch.parents < 0).all(), "this model cannot share prompts"
+    # Rows are padded on the right, where causal attention never looks, so no mask is needed.
     lengths = batch.cu_seqlens.diff()
     rows = torch.zeros((len(lengths), int(lengths.max())), dtype=torch.int64, device=batch.token_ids.device)
     place = (batch.sequence_ids, batch.positions)
-    decoder = unwrapped(model).get_decoder()
     return decoder(rows.index_put(place, batch.token_ids), use_cache=False).last_hidden_state[place]
+
+
+def padded_tokens(model: nn.Module, batch: MicroBatch) -> int:
+    """Places of the forward pass: of its attention where the model is packed (nothing else is padded there)."""
+    return layout(batch).padded_tokens if is_packed(model) else max(batch.lengths) * len(batch.lengths)
+
+
+def is_packed(model: nn.Module) -> bool:
+    """Whether the model attends by rl/attention.py, which packed and shared segments need."""
+    return bool(unwrapped(model).config._attn_implementation == PACKED)
 
 
 def unwrapped(model: nn.Module) -> PreTrainedModel:

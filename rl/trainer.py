@@ -145,6 +145,7 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
                 tokens_per_micro_batch=config.batch.tokens_per_micro_batch,
                 max_completion_tokens=config.params.max_tokens,
                 gather=distributed.gather,
+                share_prompts=parts.policy.shares_prompts,
                 skip_without_advantage=config.batch.skip_without_advantage and not parts.algorithm.uses_reference,
             )
             tally = parts.policy.update(micro_batches, parts.algorithm)

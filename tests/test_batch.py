@@ -151,6 +151,7 @@ def test_a_micro_batch_by_hand():
 def test_a_micro_batch_has_the_types_it_promises_and_keeps_them_on_another_device():
     dtypes = {
         "token_ids": torch.int64, "positions": torch.int64, "sequence_ids": torch.int64, "cu_seqlens": torch.int32,
+        "parents": torch.int64,
         "loss_mask": torch.bool, "rollout_logprobs": torch.float32, "advantages": torch.float32,
         "loss_weights": torch.float32,
     }  # fmt: skip
@@ -264,12 +265,13 @@ def test_lengths_fall_from_one_micro_batch_to_the_next_so_little_is_padding():
     items = draw_trajectories(200)
     ((*batches,),) = on_ranks([items], "token", budget=200)
     assert all(min(a.lengths) >= max(b.lengths) for a, b in pairwise(batches))
-    assert padding_fraction(batches) < 0.08
+    padded = sum(max(batch.lengths) * len(batch.lengths) for batch in batches)
+    assert padding_fraction(padded, batches) < 0.08
 
 
 def test_padding_fraction_by_hand():
     batch = micro_batch([Trajectory([0], [1], [0.0], 1.0), Trajectory([0], [1, 2, 3], [0.0] * 3, 1.0)], [1.0, 1.0])
-    assert padding_fraction([batch]) == 0.25  # 6 tokens in two rows of 4
+    assert padding_fraction(8, [batch]) == 0.25  # 6 tokens in two rows of 4
 
 
 def test_every_rank_has_as_many_micro_batches_as_the_busiest():

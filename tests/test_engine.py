@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -75,27 +76,35 @@ def read(directory: Path) -> Result:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]:
-    """On one rank."""
+    """On one rank; where others are compared with it, each trajectory with a prompt of its own."""
     runs: dict[str, dict[str, Any]] = {
-        "ddp": {"engine": "ddp", "gradients": True},
+        "ddp": {"engine": "ddp", "gradients": True, "share": False},
         "pieces": {"engine": "ddp", "gradients": True, "tokens": SEVEN},
         "skip": {"engine": "ddp", "gradients": True, "skip": True},
-        "kl": {"engine": "ddp", "algorithm": "grpo_kl"},
-        "dr_grpo": {"engine": "ddp", "algorithm": "dr_grpo"},
+        "kl": {"engine": "ddp", "algorithm": "grpo_kl", "share": False},
+        "dr_grpo": {"engine": "ddp", "algorithm": "dr_grpo", "share": False},
         "zero2": {"engine": "zero2", "gradients": True, "tokens": SEVEN},
-        "lora": {"engine": "ddp", "algorithm": "grpo_kl", "lora": True},
+        "lora": {"engine": "ddp", "algorithm": "grpo_kl", "lora": True, "share": False},
         "bf16": {"engine": "zero2", "dtype": "bfloat16", "steps": 1},
-        "bf16_whole": {"engine": "zero2", "dtype": "bfloat16", "steps": 1, "gradients": True, "count": 128},
+        "bf16_whole": {
+            "engine": "zero2",
+            "dtype": "bfloat16",
+            "steps": 1,
+            "gradients": True,
+            "count": 128,
+            "share": False,
+        },
         "bf16_pieces": {
             "engine": "zero2",
             "dtype": "bfloat16",
             "steps": 1,
             "gradients": True,
             "count": 128,
+            "share": False,
             "tokens": 1,
         },
-        "wide": {"engine": "ddp", "model": str(wide_model_path), "gradients": True},
-        "wide_kl": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "grpo_kl"},
+        "wide": {"engine": "ddp", "model": str(wide_model_path), "gradients": True, "share": False},
+        "wide_kl": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "grpo_kl", "share": False},
     }
     return torchrun(1, tmp_path_factory.mktemp("alone"), model_path, runs)
 
@@ -238,7 +247,7 @@ def test_a_loss_that_is_not_a_number_on_one_rank_stops_both_before_the_weights_m
     first, second = together["poisoned"].errors
     assert first == second is not None
     assert "rank 1: " in first
-    assert "the loss of update 0 is nan; the weights were not changed" in first
+    assert re.search("the loss of update 0 is (nan|-?inf); the weights were not changed", first)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma2Config, GPT2Config, GraniteConfig, PreTrainedModel
 
-from rl import policy
+import rl.head as head_module
 from rl.batch import MicroBatch, Trajectory, empty_micro_batch, micro_batch
 from rl.policy import Policy, SoftCapped, check_model_path, load_model, load_tokenizer, output_head, token_logprobs
 from rl.tiny import build_tiny_model
@@ -98,7 +98,7 @@ def plain_scores(model: nn.Module, items: list[Trajectory], temperature: float) 
 def test_scores_and_gradients_equal_a_plain_log_softmax_of_all_logits(
     head, temperature, logits_per_chunk, request, monkeypatch
 ):
-    monkeypatch.setattr(policy, "LOGITS_PER_CHUNK", logits_per_chunk)
+    monkeypatch.setattr(head_module, "LOGITS_PER_CHUNK", logits_per_chunk)
     path = str(request.getfixturevalue(head))
     ours, plain = load_model(path, "float32").train(), load_model(path, "float32").train()
     items, batch = draw_batch()
@@ -181,7 +181,7 @@ def test_no_tensor_is_larger_than_one_chunk_of_logits(tied, monkeypatch):
     _, batch = draw_batch(count=40, longest=30)
     num_tokens = int(batch.loss_mask.sum())
     chunk = 16 * vocabulary
-    monkeypatch.setattr(policy, "LOGITS_PER_CHUNK", chunk)
+    monkeypatch.setattr(head_module, "LOGITS_PER_CHUNK", chunk)
     largest = Largest(vocabulary)
     with largest:
         token_logprobs(model, batch).logprobs.sum().backward()
@@ -209,7 +209,7 @@ def test_all_that_is_kept_for_the_backward_pass_is_together_smaller_than_all_log
     model = load_model(str(tied), "float32")
     model.resize_token_embeddings(8000)
     _, batch = draw_batch(count=30, longest=30)
-    monkeypatch.setattr(policy, "LOGITS_PER_CHUNK", 8 * 8000)
+    monkeypatch.setattr(head_module, "LOGITS_PER_CHUNK", 8 * 8000)
     weights = {parameter.data_ptr() for parameter in model.parameters()}
     kept: list[int] = []
 

@@ -20,13 +20,13 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from launch.build_ops import ensure_built  # noqa: E402
-from rl import distributed, policy  # noqa: E402
+from rl import distributed, head  # noqa: E402
 from rl.algorithms.dr_grpo import DrGRPO  # noqa: E402
 from rl.algorithms.grpo import GRPO  # noqa: E402
 from rl.batch import Trajectory, build_micro_batches  # noqa: E402
 from rl.config import LoraConfig, OptimizerConfig  # noqa: E402
 from rl.engine import PolicyEngine  # noqa: E402
-from rl.policy import LOGITS_PER_CHUNK, load_model, unwrapped  # noqa: E402
+from rl.policy import load_model, unwrapped  # noqa: E402
 
 ALGORITHMS = {"grpo": GRPO(), "grpo_kl": GRPO(beta=0.1), "dr_grpo": DrGRPO()}
 LONGEST = 25  # tokens of a completion
@@ -34,11 +34,12 @@ STEPS = 10  # of the whole run, as its schedule sees it
 
 
 def trajectories(step: int, count: int = 12, vocabulary: int = 200) -> list[Trajectory]:
-    """A batch of one step, all ranks together: lengths and advantages of every size, some of them 0."""
+    """A batch of one step, all ranks together: four to a prompt, lengths and advantages of every size, some 0."""
     draw = random.Random(step)
     batch = []
     for i in range(count):
-        prompt = [draw.randrange(vocabulary) for _ in range(draw.randint(3, 9))]
+        if i % 4 == 0:
+            prompt = [draw.randrange(vocabulary) for _ in range(draw.randint(3, 9))]
         answer = [draw.randrange(vocabulary) for _ in range(draw.randint(1, LONGEST))]
         batch.append(Trajectory(prompt, answer, [-5.0] * len(answer), 0.0 if i % 5 == 4 else draw.gauss(0, 1)))
     return batch
@@ -79,7 +80,7 @@ def gradients(engine: PolicyEngine) -> dict[str, Tensor]:
 def run(settings: dict[str, Any]) -> None:
     """Collective: rows.json, gradients.pt of the first update and weights.pt of the last in settings["out"]."""
     algorithm = ALGORITHMS[settings["algorithm"]]
-    policy.LOGITS_PER_CHUNK = settings.get("logits_per_chunk", LOGITS_PER_CHUNK)
+    head.LOGITS_PER_CHUNK = settings.get("logits_per_chunk", 1 << 25)
     engine = build_engine(settings)
     if settings.get("sharded"):  # DeepSpeed leaves parameters of fewer than 1e5 elements whole
         assert unwrapped(engine.model).get_output_embeddings().weight.numel() == 0
@@ -93,6 +94,7 @@ def run(settings: dict[str, Any]) -> None:
         batches = build_micro_batches(
             share, algorithm.normalization, tokens_per_micro_batch=settings["tokens"], max_completion_tokens=LONGEST,
             gather=distributed.gather, skip_without_advantage=settings.get("skip", False),
+            share_prompts=settings.get("share", True),
         )  # fmt: skip
         rows.append(engine.update(batches, algorithm).reduce(distributed.gather))
         if step == 0 and settings.get("gradients"):

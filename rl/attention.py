@@ -1,0 +1,175 @@
+"""Attention over packed segments, for the training pass: a prompt that a group shares is computed once.
+
+    T  tokens of one micro-batch      n  segments of one bucket, padded to its longest, l tokens
+    A  query heads     K  key-value heads     D  head size     P  tokens of the longest prompt that they continue
+
+Everything else of a transformer looks at one token at a time and runs on the T tokens as they are, end to end, without
+padding. Only here are segments laid side by side, in buckets of similar length: those that start a trajectory attend to
+themselves, those that continue one to its prompt too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from rl.batch import MicroBatch
+
+PACKED = "packed_segments"  # the name under which transformers' models find this attention
+# Their layers mix tokens in attention only, and their attention is the one below.
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text")
+BUCKET_RATIO = 0.75  # of the longest segment in a bucket to the shortest
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Segments side by side."""
+
+    length: int  # l
+    tokens: Tensor  # [t] int64, which of the T tokens its segments hold, one after the other
+    places: Tensor  # [t] int64, where each lies in the flattened [n, l]
+    size: int  # n
+    parents: Tensor | None = None  # [n] int64, places of their prompts among those below; None: they start trajectories
+    prompt: Bucket | None = None  # the prompts that they continue
+    prompt_lengths: Tensor | None = None  # [n]
+    masks: dict[Any, Tensor | None] = field(default_factory=dict)  # by window
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """[T, heads, D] -> [n, heads, l, D], zeros behind the end of a segment."""
+        rows = x.new_zeros((self.size * self.length, *x.shape[1:])).index_copy(0, self.places, x[self.tokens])
+        return rows.view(self.size, self.length, *x.shape[1:]).transpose(1, 2)
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """[n, 1, l, P + l] bool, or [1, 1, l, l], or None for plain causal attention."""
+        if window not in self.masks:
+            self.masks[window] = self._mask(window)
+        return self.masks[window]
+
+    def _mask(self, window: int | None) -> Tensor | None:
+        own = torch.arange(self.length, device=self.tokens.device)
+        if self.prompt is None or self.prompt_lengths is None:
+            return None if window is None or window >= self.length else _seen(own[:, None], own, window)[None, None]
+        position = self.prompt_lengths[:, None, None] + own[:, None]  # [n, l, 1]
+        prompt = torch.arange(self.prompt.length, device=own.device)
+        exists = (prompt < self.prompt_lengths[:, None])[:, None]
+        parts = (exists & _seen(position, prompt, window), _seen(position, position.mT, window))
+        return torch.cat(parts, dim=-1)[:, None]
+
+
+def _seen(query: Tensor, key: Tensor, window: int | None) -> Tensor:
+    """Whether the token at one position attends to that at another: not after it, nor `window` or more before."""
+    causal = key <= query
+    return causal if window is None else causal & (key > query - window)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the segments of a micro-batch are laid side by side."""
+
+    buckets: tuple[Bucket, ...]
+    order: Tensor  # [T] int64, where each token is among those of all buckets, one bucket after the other
+
+    @property
+    def padded_tokens(self) -> int:
+        return sum(bucket.size * bucket.length for bucket in self.buckets)
+
+
+def layout(batch: MicroBatch) -> Layout:
+    lengths, parents = batch.cu_seqlens.diff().tolist(), batch.parents.tolist()
+    roots = [s for s, parent in enumerate(parents) if parent < 0]
+    children = [s for s, parent in enumerate(parents) if parent >= 0]
+    buckets = [_bucket(batch, part, lengths) for part in _alike(roots, lengths)]
+    for part in _alike(children, lengths):
+        bucket = _bucket(batch, part, lengths)
+        prompts = sorted({parents[s] for s in part})
+        bucket.prompt = _bucket(batch, prompts, lengths)
+        device = batch.token_ids.device
+        bucket.parents = torch.tensor([prompts.index(parents[s]) for s in part], device=device)
+        bucket.prompt_lengths = torch.tensor([lengths[parents[s]] for s in part], device=device)
+        buckets.append(bucket)
+    return Layout(tuple(buckets), torch.cat([bucket.tokens for bucket in buckets]).argsort())
+
+
+def _alike(segments: list[int], lengths: list[int]) -> list[list[int]]:
+    """Parts of similar length, so that laying them side by side pads little."""
+    parts: list[list[int]] = []
+    for segment in sorted(segments, key=lambda s: -lengths[s]):
+        if not parts or lengths[segment] < BUCKET_RATIO * lengths[parts[-1][0]]:
+            parts.append([])
+        parts[-1].append(segment)
+    return parts
+
+
+def _bucket(batch: MicroBatch, segments: list[int], lengths: list[int]) -> Bucket:
+    starts = batch.cu_seqlens.tolist()
+    longest = max(lengths[s] for s in segments)
+    tokens = torch.cat([torch.arange(starts[s], starts[s + 1]) for s in segments])
+    places = torch.cat([torch.arange(lengths[s]) + i * longest for i, s in enumerate(segments)])
+    device = batch.token_ids.device
+    return Bucket(longest, tokens.to(device), places.to(device), len(segments))
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What transformers' layers call. query [1, A, T, D], key and value [1, K, T, D] -> [1, T, A, D]."""
+    if layout is None:
+        raise RuntimeError("this model is the policy of a PolicyEngine: call rl.policy.token_logprobs, not the model")
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    mixed = [_attend_bucket(bucket, q, k, v, scaling, sliding_window, softcap) for bucket in layout.buckets]
+    return torch.cat(mixed)[layout.order].unsqueeze(0), None
+
+
+def _attend_bucket(
+    bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """[t, A, D], the tokens of the bucket one after the other."""
+    queries, keys, values = (bucket.laid_out(x) for x in (q, k, v))
+    if bucket.prompt is not None and bucket.parents is not None:
+        keys, values = (
+            torch.cat((bucket.prompt.laid_out(x).index_select(0, bucket.parents), own), dim=2)
+            for x, own in ((k, keys), (v, values))
+        )
+    mask = bucket.mask(window)
+    if softcap is not None:
+        mixed = _capped(queries, keys, values, mask, scale, softcap)
+    else:
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+        )
+    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, bucket.places)
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:
+    """Gemma 2: scores = softcap * tanh(scores / softcap), arXiv:2408.00118, section 2."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = softcap * torch.tanh((q @ k.mT) * (scale / softcap))
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    return torch.softmax(scores.float().masked_fill(~mask, -torch.inf), dim=-1).to(v.dtype) @ v
+
+
+def can_share_prompts(model: PreTrainedModel) -> bool:
+    """Whether the model's own attention is one that this file stands for."""
+    return model.config.model_type in FAMILIES and model.config._attn_implementation in ("sdpa", "eager", PACKED)
+
+
+def share_prompts(model: PreTrainedModel) -> None:
+    """From now on the model's layers attend by a Layout."""
+    AttentionInterface.register(PACKED, attend)
+    model.set_attn_implementation(PACKED)
