@@ -148,11 +148,18 @@ def _attend_bucket(
     mask = bucket.mask(window)
     if softcap is not None:
         mixed = _capped(queries, keys, values, mask, scale, softcap)
+    elif q.device.type == "cpu":  # where the kernel's backward pass in bfloat16 takes four times that in float32
+        with torch.autocast("cpu", enabled=False):
+            mixed = _plain(queries.float(), keys.float(), values.float(), mask, scale).to(v.dtype)
     else:
-        mixed = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-        )
+        mixed = _plain(queries, keys, values, mask, scale)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, bucket.places)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+    )  # fmt: skip
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:

@@ -21,6 +21,7 @@ from rl import distributed
 from rl.attention import PACKED, can_share_prompts, layout, share_prompts
 from rl.batch import MicroBatch
 from rl.head import FusedHead, LossOf, chunk_tokens
+from rl.norms import use_fused_norms
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
@@ -108,6 +109,7 @@ class Policy(nn.Module):
         super().__init__()
         if can_share_prompts(unwrapped(model)):
             share_prompts(unwrapped(model))
+            use_fused_norms(unwrapped(model))
         self.model = model
         self.temperature = temperature if temperature > 0 else 1.0  # greedy sampling reports the model's own logprobs
         head = output_head(model)

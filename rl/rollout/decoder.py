@@ -10,6 +10,7 @@ caller's business: `forward` calls back with the queries, keys and values of eac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ from transformers import PreTrainedModel
 
 # (layer, queries [T, A, D], keys [T, K, D], values [T, K, D]) -> [T, A * D]
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
+
+# oneDNN prepares each product anew for every number of rows and remembers 1,024: too few for 256 rows that end in turn.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text")
 
