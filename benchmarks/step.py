@@ -83,7 +83,7 @@ class Ours:
             rollout = Given(self.prompts, work)
         reward = {"parity": {"fn": f"{ROOT}/benchmarks/works.py:parity"}}
         self.parts = Parts(
-            batches=self, rollout=rollout, score=Scorer(reward_terms(reward)).score, policy=policy,
+            batches=self, rollout=rollout, scoring=Scorer(reward_terms(reward)), policy=policy,
             algorithm=GRPO(clip_high=0.28), tokenizer=tokenizer, held_out={}, correct="parity",
         )  # fmt: skip
         self.config = TrainConfig(steps=1000)

@@ -306,7 +306,7 @@ def build_parts(config: TrainConfig, path: str, algorithm: Algorithm, inputs: In
     return Parts(
         batches=inputs.batches,
         rollout=rollout,
-        score=scorer.score,
+        scoring=scorer,
         policy=policy,
         algorithm=algorithm,
         tokenizer=inputs.tokenizer,

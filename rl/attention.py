@@ -172,8 +172,8 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, 
 
 
 def can_share_prompts(model: PreTrainedModel) -> bool:
-    """Whether the model's own attention is one that this file stands for."""
-    return model.config.model_type in FAMILIES and model.config._attn_implementation in ("sdpa", "eager", PACKED)
+    """Whether the model's own attention is one that this file stands for, and the recipe asks for no other."""
+    return model.config.model_type in FAMILIES and not getattr(model, "attention_is_chosen", False)
 
 
 def share_prompts(model: PreTrainedModel) -> None:

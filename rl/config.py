@@ -56,7 +56,8 @@ class ModelConfig:
     path: str | None = None  # a Hugging Face directory or hub name; null: built by `build`
     build: dict[str, Any] = field(default_factory=dict)  # _target_ writes a model into a directory
     dtype: str = "float32"
-    attention: str | None = None  # transformers' attn_implementation; null: its default
+    # transformers' attn_implementation; null: ours, which shares prompts, for families that it knows, else its default
+    attention: str | None = None
     gradient_checkpointing: bool = False
     lora: LoraConfig = field(default_factory=LoraConfig)
 
@@ -106,7 +107,7 @@ class OptimizerConfig:
 @dataclass(kw_only=True)
 class BatchConfig:
     prompts: int = 32  # a step, all ranks together; each gives sampling.completions completions
-    tokens_per_micro_batch: int = 8192  # padded tokens of one forward pass, prompts included
+    tokens_per_micro_batch: int = 8192  # of one forward pass, prompts included: once for a group where they are shared
     # Leave completions of advantage 0 out of the passes: same gradient in less time; policy/* then speak of the rest.
     skip_without_advantage: bool = False
 

@@ -62,6 +62,7 @@ def _check_hub(path: str) -> None:
 def load_model(path: str, dtype: str, attention: str | None = None) -> PreTrainedModel:
     """A causal LM with its weights in dtype. The path is a directory or a hub name, already checked."""
     config = AutoConfig.from_pretrained(local_or_hub(path))
+    is_chosen = attention is not None
     if getattr(config, "attn_logit_softcapping", None):  # Gemma 2
         if attention == "sdpa":
             raise ValueError(f"model.attention=sdpa ignores the soft cap of {path}'s attention: take eager, or null")
@@ -72,6 +73,7 @@ def load_model(path: str, dtype: str, attention: str | None = None) -> PreTraine
         if getattr(model.config, name, 1.0) not in (None, 1.0):
             raise ValueError(f"model.path={path}: its logits are scaled by {name}, which log-probabilities here ignore")
     disable_dropout(model)
+    model.attention_is_chosen = is_chosen  # type: ignore[assignment]
     return model
 
 

@@ -376,6 +376,12 @@ class Scorer:
         self.deadline_s = deadline_s
         self._forms = [reward_form(_load(term.target)) for term in terms]
         self._streaks = {term.name: _Streak() for term in terms}
+        self._todo: deque[tuple[int, Job]] = deque()  # jobs that no worker has yet, with their numbers
+        self._done: dict[int, dict[Call, Outcomes]] = {}  # of every job, what is known
+        self._begun: dict[int, tuple[Completion, int]] = {}  # id of a completion -> it, and its job's number
+        self._num_jobs = 0
+        self._call_deadline_s = deadline_s
+        self._was_interrupted = False
         self._warm_up: Job | None = None  # known once `check` has passed; then new workers do it before they are ready
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -406,6 +412,7 @@ class Scorer:
         job = Job(prompt, completions, tuple(call for call in self._calls(2) if not call.completion))
         with self._lock:
             done = self._run([job] * len(self._workers), START_DEADLINE_S)
+            self._done.clear()
         for call, outcomes in done[0].items():
             for outcome in outcomes:
                 if isinstance(outcome, Failed):
@@ -416,14 +423,38 @@ class Scorer:
                     )
         self._warm_up = job
 
+    def begin(self, prompt: Prompt, completion: Completion) -> None:
+        """Starts on one completion while others are still sampled, and returns at once; `score` then has its values.
+
+        Rewards in TRL's form wait for `score`: they want the whole group.
+        """
+        calls = tuple(Call(term, 0) for term, form in enumerate(self._forms) if form == "ours")
+        if calls:
+            with self._lock, self._minding_interrupts():
+                self._begun[id(completion)] = completion, self._submit(Job(prompt, (completion,), calls))
+                self._turn(wait=False)
+
     def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         """The rewards of each group, NaN where a term failed. Raises RewardBroken if a term keeps failing on all."""
-        jobs = [Job(group.prompt, group.completions, self._calls(len(group.completions))) for group in groups]
         with self._lock:
+            jobs = [self._rest(group) for group in groups]
             done = self._run(jobs, self.deadline_s)
+            for group, outcomes in zip(groups, done, strict=True):
+                for place, completion in enumerate(group.completions):
+                    if id(completion) in self._begun:
+                        known = self._done[self._begun[id(completion)][1]]
+                        outcomes |= {Call(call.term, place): value for call, value in known.items()}
+            self._begun.clear()
+            self._done.clear()
             scored = [self._scored(group, outcomes) for group, outcomes in zip(groups, done, strict=True)]
             self._watch(scored)
         return scored
+
+    def _rest(self, group: Group) -> Job:
+        """What is left to call on a group."""
+        begun = {place for place, completion in enumerate(group.completions) if id(completion) in self._begun}
+        calls = [call for call in self._calls(len(group.completions)) if call.completion not in begun]
+        return Job(group.prompt, group.completions, tuple(calls))
 
     def _calls(self, size: int) -> tuple[Call, ...]:
         """All calls for a group of `size` completions, term by term."""
@@ -434,9 +465,9 @@ class Scorer:
         """reward_i = sum over terms of weight * value_i, in float64; NaN if a term failed."""
         failures, rewards = [], [0.0] * len(group.completions)
         values: dict[str, list[float]] = {term.name: [] for term in self.terms}
-        for call, outcomes in done.items():
+        for call in self._calls(len(group.completions)):
             term = self.terms[call.term]
-            for outcome in outcomes:
+            for outcome in done[call]:
                 index = len(values[term.name])
                 if isinstance(outcome, Failed):
                     failures.append(Failure(term.name, index, outcome.kind, outcome.message))
@@ -465,43 +496,70 @@ class Scorer:
 
     # The loop over workers. Only one thread is ever in it.
 
-    def _run(self, jobs: Sequence[Job], deadline_s: float) -> list[dict[Call, Outcomes]]:
-        """Do all jobs; for each, its calls in order with their outcomes."""
-        assert self._workers, "the scorer is closed"
-        done: list[dict[Call, Outcomes]] = [{} for _ in jobs]
-        todo = deque(enumerate(jobs))
-        self._replace_leftovers()
-        while not all(worker.ready for worker in self._workers):
-            self._listen(todo, done)
-        while todo or any(worker.pending for worker in self._workers):
-            for worker in self._workers:
-                if todo and worker.ready and not worker.pending:
-                    worker.start(*todo.popleft(), deadline_s)
-            self._listen(todo, done)
-        return done
+    def _submit(self, job: Job) -> int:
+        self._num_jobs += 1
+        self._done[self._num_jobs] = {}
+        if job.calls:
+            self._todo.append((self._num_jobs, job))
+        return self._num_jobs
 
-    def _listen(self, todo: deque[tuple[int, Job]], done: list[dict[Call, Outcomes]]) -> None:
-        """Wait for news from workers, at most until the first of their deadlines; replace those that are past it."""
+    def _run(self, jobs: Sequence[Job], deadline_s: float) -> list[dict[Call, Outcomes]]:
+        """Do all jobs, and those that were begun; for each of the former its calls with their outcomes."""
+        assert self._workers, "the scorer is closed"
+        with self._minding_interrupts():
+            self._call_deadline_s = deadline_s
+            numbers = [self._submit(job) for job in jobs]
+            while not all(worker.ready for worker in self._workers):
+                self._listen(wait=True)
+            while self._todo or any(worker.pending for worker in self._workers):
+                self._turn(wait=True)
+            self._call_deadline_s = self.deadline_s
+        return [self._done[number] for number in numbers]
+
+    @contextlib.contextmanager
+    def _minding_interrupts(self) -> Iterator[None]:
+        """An exception in the middle, Ctrl-C for one, leaves work half done: the next call starts afresh."""
+        if self._was_interrupted:
+            self._todo.clear()
+            self._done.clear()
+            self._begun.clear()
+            self._call_deadline_s = self.deadline_s
+        for worker in list(self._workers):
+            died = worker.ready and not worker.pending and worker.process.poll() is not None
+            if died or (self._was_interrupted and worker.pending):
+                self._replace(worker)
+        self._was_interrupted = True
+        yield
+        self._was_interrupted = False
+
+    def _turn(self, wait: bool) -> None:
+        """Gives work to the workers that are free, and takes what the others have done."""
+        self._start_free_workers()
+        self._listen(wait)
+        self._start_free_workers()
+
+    def _start_free_workers(self) -> None:
+        for worker in self._workers:
+            if self._todo and worker.ready and not worker.pending:
+                worker.start(*self._todo.popleft(), self._call_deadline_s)
+
+    def _listen(self, wait: bool) -> None:
+        """Takes news from workers; may wait for them, at most until the first of their deadlines. Replaces those that
+        are past it."""
         busy = [worker for worker in self._workers if worker.pending or not worker.ready]
-        wait_s = min((worker.kill_at for worker in busy), default=0.0) - time.monotonic()
+        wait_s = min((worker.kill_at for worker in busy), default=0.0) - time.monotonic() if wait else 0.0
         heard = [key.data for key, _ in self._selector.select(max(wait_s, 0.0))]
         for worker in heard:
             messages, alive = worker.receive()
             for outcomes in filter(None, map(worker.take, messages)):
-                done[worker.job_id][worker.finished_call()] = outcomes
+                self._done[worker.job_id][worker.finished_call()] = outcomes
             if not alive:
-                self._give_up(worker, "error", todo, done)
+                self._give_up(worker, "error")
         for worker in busy:
             if worker not in heard and worker.kill_at <= time.monotonic():
-                self._give_up(worker, "timeout", todo, done)
+                self._give_up(worker, "timeout")
 
-    def _give_up(
-        self,
-        worker: Worker,
-        kind: Literal["error", "timeout"],
-        todo: deque[tuple[int, Job]],
-        done: list[dict[Call, Outcomes]],
-    ) -> None:
+    def _give_up(self, worker: Worker, kind: Literal["error", "timeout"]) -> None:
         """The worker died, or is to die: its first pending call failed, the others go to the next that is free."""
         if not worker.ready:
             raise RuntimeError(f"a reward worker died, or was not ready within {START_DEADLINE_S:g} s; see its output")
@@ -510,15 +568,9 @@ class Scorer:
         if worker.job is None or not worker.pending:
             return
         message = f"no value within {allowed_s:g} s" if kind == "timeout" else f"the process died: {ended}"
-        done[worker.job_id][worker.finished_call()] = (Failed(kind, message),) * size
+        self._done[worker.job_id][worker.finished_call()] = (Failed(kind, message),) * size
         if worker.pending:
-            todo.appendleft((worker.job_id, worker.job._replace(calls=tuple(worker.pending))))
-
-    def _replace_leftovers(self) -> None:
-        """Workers that died between two runs, or still have calls of a run that was interrupted."""
-        for worker in list(self._workers):
-            if worker.pending or (worker.ready and worker.process.poll() is not None):
-                self._replace(worker)
+            self._todo.appendleft((worker.job_id, worker.job._replace(calls=tuple(worker.pending))))
 
     def _replace(self, worker: Worker, wait_s: float = 0.0) -> str:
         """A new worker in the place of this one; says how this one ended."""

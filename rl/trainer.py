@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from rl import checkpoint, distributed
 from rl.algorithms import Algorithm
 from rl.batch import build_micro_batches, trajectories
-from rl.collect import Score, collect
+from rl.collect import Scoring, collect
 from rl.config import TrainConfig
 from rl.console import Console
 from rl.curves import draw_curves
@@ -46,7 +46,7 @@ class Parts:
 
     batches: Batches
     rollout: RolloutEngine
-    score: Score
+    scoring: Scoring
     policy: PolicyEngine
     algorithm: Algorithm
     tokenizer: Any
@@ -136,7 +136,7 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
     with run.time("step"):
         prompts = my_share(parts.batches.at(step))
         with distributed.together():
-            groups = collect(prompts, parts.rollout, parts.score, config.params, seed=config.seed, time=run.time)
+            groups = collect(prompts, parts.rollout, parts.scoring, config.params, seed=config.seed, time=run.time)
         record(step, groups, run)
         with run.time("update"):
             micro_batches = build_micro_batches(
@@ -195,7 +195,7 @@ def evaluate_and_log(step: int, config: TrainConfig, parts: Parts, run: Run) -> 
             groups = collect(
                 share,
                 parts.rollout,
-                parts.score,
+                parts.scoring,
                 config.eval_params,
                 seed=config.seed + EVAL_SEED,
                 time=lambda phase: nullcontext(),

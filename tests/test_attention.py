@@ -172,6 +172,18 @@ def test_the_packed_model_is_not_to_be_called_without_a_layout_and_saves_no_trac
     AutoModelForCausalLM.from_pretrained(tmp_path / "saved")(torch.tensor([[1, 2]]))
 
 
+@pytest.mark.parametrize("model_path", ["qwen2"], indirect=True)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_an_attention_that_the_recipe_names_is_used(model_path, attention):
+    policy = Policy(load_model(model_path, "float32", attention=attention), 1.0)
+    assert not is_packed(policy.model)
+    assert policy.model.config._attn_implementation == attention
+    items = draw_trajectories()
+    batch = micro_batch(items, [1.0] * 8)
+    expected = plain_loss(load_model(model_path, "float32"), items, 1.0)[1]
+    torch.testing.assert_close(policy(batch)[0][batch.loss_mask], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_another_family_is_padded_as_before(tmp_path):
     config = GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)

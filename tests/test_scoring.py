@@ -279,6 +279,74 @@ def test_a_run_that_was_interrupted_does_not_leave_its_answers_to_the_next(user_
         signal.signal(signal.SIGALRM, before)
 
 
+# Completions that are scored while others are still sampled
+
+
+def begin(scorer, *groups):
+    for group in groups:
+        for completion in reversed(group.completions):  # in the order in which they end, which is any
+            scorer.begin(group.prompt, completion)
+
+
+def test_what_was_begun_scores_as_what_was_not(user_file, group_of):
+    groups = [group_of("a", "raise", "int", "four"), group_of("nan", "xx"), group_of("exit", "a", "sleep", "b")]
+    terms = terms_of(user_file, "told", "length", "trl_told")  # the last wants whole groups
+    with Scorer(terms, workers=2, deadline_s=0.5) as scorer:
+        expected = scorer.score(groups)
+        begin(scorer, *groups)
+        found = scorer.score(groups)
+        begin(scorer, groups[0])  # some of them begun
+        partly = scorer.score(groups)
+    for one, other, third in zip(expected, found, partly, strict=True):
+        assert repr(one.terms) == repr(other.terms) == repr(third.terms)  # NaN is not equal to itself
+        kinds = [{(f.term, f.index, f.kind) for f in scored.failures} for scored in (one, other, third)]
+        assert kinds[0] == kinds[1] == kinds[2]
+
+
+def test_what_was_begun_is_done_when_the_rest_has_been_sampled(user_file, group_of):
+    groups = [group_of("nap", "nap", "a")]
+    with Scorer(terms_of(user_file, "told"), workers=2) as scorer:
+        scorer.score([group_of("a")])  # the workers are up
+        start = time.monotonic()
+        begin(scorer, *groups)
+        assert time.monotonic() - start < 0.2  # it does not wait for the naps of a quarter of a second
+        time.sleep(1)
+        scorer.begin(groups[0].prompt, groups[0].completions[0])  # sampling goes on, and answers are taken
+        assert len(scorer._done) == 4
+        assert sum(map(len, scorer._done.values())) >= 2  # of two workers
+        assert scorer.score(groups)[0].rewards == (1.0, 1.0, 1.0)
+        assert not scorer._done
+        assert not scorer._begun
+
+
+def test_what_was_begun_and_never_asked_for_is_forgotten(user_file, group_of):
+    lost, kept = group_of("int", "int"), group_of("a", "int")
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        begin(scorer, lost)
+        assert scorer.score([kept])[0].rewards == (1.0, 2.0)
+        assert not scorer._begun
+        assert scorer.score([lost])[0].rewards == (2.0, 2.0)
+
+
+def test_an_interrupt_after_a_beginning_leaves_nothing_to_the_next(user_file, group_of):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Scorer(terms_of(user_file, "told"), deadline_s=1.5) as scorer:
+            scorer.score([group_of("a")])
+            group = group_of("sleep", "int")
+            begin(scorer, group)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                scorer.score([group])
+            scorer.begin(group.prompt, group.completions[1])
+            assert scorer.score([group_of("int")])[0].rewards == (2.0,)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_the_breaker_stops_a_run_whose_reward_only_fails(user_file, group_of):
     with Scorer(terms_of(user_file, "told", "length")) as scorer:
         scorer.score([group_of(*["raise"] * 8)])

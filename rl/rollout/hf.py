@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from rl.experience import Completion, FinishReason, Group, Prompt, SamplingParams
+from rl.rollout import Finished, hand_over
 from rl.rollout.policy_copy import PolicyCopy
 from rl.rollout.sampling import draw, row_uniforms
 
@@ -51,15 +52,18 @@ class HFRollout(PolicyCopy):
         self.max_rows = max_rows
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]:
+    def generate(
+        self, prompts: Sequence[Prompt], params: SamplingParams, seed: int, finished: Finished | None = None
+    ) -> list[Group]:
         per_chunk = max(1, self.max_rows // params.completions)
-        groups = []
+        groups: list[Group] = []
         for start in range(0, len(prompts), per_chunk):
             chunk = prompts[start : start + per_chunk]
             rows = self._sample(chunk, params, seed)
             for i, prompt in enumerate(chunk):
                 own = rows[i * params.completions : (i + 1) * params.completions]
                 groups.append(Group(prompt, tuple(self._completion(row) for row in own)))
+            hand_over(groups[start:], finished, first=start)
         return groups
 
     def _sample(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[_Row]:

@@ -22,12 +22,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rl.experience import Completion, FinishReason, Group, Prompt, SamplingParams
+from rl.rollout import Finished
 from rl.rollout.decoder import Decoder, Layer
 from rl.rollout.policy_copy import PolicyCopy
 from rl.rollout.sampling import draw, row_uniforms
 
 PREFILL_TOKENS = 4096  # of one pass over prompts
-Finished = Callable[[int, int, Completion], None]  # (place of the prompt, place in its group, completion)
 
 
 class NativeRollout(PolicyCopy):

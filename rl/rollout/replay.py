@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rl.experience import Group, Prompt, SamplingParams
 from rl.record import read_rollouts
+from rl.rollout import Finished, hand_over
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +35,13 @@ class ReplayRollout:
             raise ValueError(f"{file}: problem {key[0]}, prompt {key[1]} is recorded twice; replay cannot tell which")
         self._groups[key] = group
 
-    def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]:
+    def generate(
+        self, prompts: Sequence[Prompt], params: SamplingParams, seed: int, finished: Finished | None = None
+    ) -> list[Group]:
         """The recorded completions of each prompt. ValueError if it was not recorded, or recorded otherwise."""
-        return [Group(prompt, self._recorded(prompt, params).completions) for prompt in prompts]
+        groups = [Group(prompt, self._recorded(prompt, params).completions) for prompt in prompts]
+        hand_over(groups, finished)
+        return groups
 
     def _recorded(self, prompt: Prompt, params: SamplingParams) -> Group:
         place = f"problem {prompt.problem.id}, prompt {prompt.index}"

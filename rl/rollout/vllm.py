@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from rl import distributed
 from rl.experience import Completion, Group, Prompt, SamplingParams
 from rl.policy import local_or_hub
+from rl.rollout import Finished, hand_over
 from rl.rollout.sampling import row_seed
 
 PROBE_TOKENS = 16  # of the fixed prompt whose log-probabilities tell old weights from new
@@ -132,7 +133,9 @@ class VLLMRollout:
         rows = output.prompt_logprobs[1:]
         return [row[token].logprob for row, token in zip(rows, self._probe_ids[1:], strict=True)]
 
-    def generate(self, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> list[Group]:
+    def generate(
+        self, prompts: Sequence[Prompt], params: SamplingParams, seed: int, finished: Finished | None = None
+    ) -> list[Group]:
         self._check_fits(prompts, params)
         requests = [
             ({"prompt_token_ids": list(prompt.token_ids)}, _vllm_params(params, row_seed(seed, prompt.index, i)))
@@ -142,7 +145,9 @@ class VLLMRollout:
         outputs = self.engine.generate([r[0] for r in requests], [r[1] for r in requests], use_tqdm=False)
         done = [self._completion(output.outputs[0]) for output in outputs]
         size = params.completions
-        return [Group(prompt, tuple(done[i * size : (i + 1) * size])) for i, prompt in enumerate(prompts)]
+        groups = [Group(prompt, tuple(done[i * size : (i + 1) * size])) for i, prompt in enumerate(prompts)]
+        hand_over(groups, finished)
+        return groups
 
     def _check_fits(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
         """ValueError where vLLM would sample something else than was asked for, silently."""
