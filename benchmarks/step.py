@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", default="1m", help="1m, 10m, 135m, update-135m, or all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warm-ups", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="the smallest work, three repeats")
     parser.add_argument("--model", help="a Hugging Face directory in place of random weights")
     parser.add_argument("--prompts", help="a JSONL with `question` in each line")
@@ -322,13 +323,13 @@ def compare(options: argparse.Namespace) -> dict[str, float]:
         workers = {name: Worker(name, options, model, Path(scratch) / name) for name in ("ours", "trl")}
         try:
             found: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
-            for repeat in range(options.repeats + 2):  # the first two warm up
+            for repeat in range(-options.warm_ups, options.repeats):
                 for name in list(workers) if repeat % 2 else reversed(workers):
                     step = workers[name].step()
-                    if repeat >= 2:
+                    if repeat >= 0:
                         found[name].append(step)
                     print(
-                        f"  {name:>4} {'warm-up' if repeat < 2 else repeat - 1}: {step['wall_s']:.2f} s",
+                        f"  {name:>4} {'warm-up' if repeat < 0 else repeat + 1}: {step['wall_s']:.2f} s",
                         file=sys.stderr,
                         flush=True,
                     )

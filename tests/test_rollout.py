@@ -19,6 +19,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+import rl.rollout.decoder as decoder_module
 from data.problem import Problem, ask
 from rl.batch import Trajectory, build_micro_batches
 from rl.experience import Prompt, SamplingParams
@@ -133,8 +134,12 @@ def test_greedy_tokens_are_those_of_generate_for_every_family(config, options, p
     assert [tokens(engine.generate([prompt], params, seed=2))[0] for prompt in prompts] == together
 
 
+@pytest.mark.parametrize("worth_packing", [1, 1 << 30])  # every matrix in oneDNN's own order, or none
 @pytest.mark.parametrize(("config", "options"), FAMILIES)
-def test_the_native_engine_samples_what_transformers_modules_sample(config, options, prompts, tokenizer, random_model):
+def test_the_native_engine_samples_what_transformers_modules_sample(
+    config, options, worth_packing, prompts, tokenizer, random_model, monkeypatch
+):
+    monkeypatch.setattr(decoder_module, "WORTH_PACKING", worth_packing)
     path = random_model(config, options)
     params = SamplingParams(completions=5, max_tokens=24, temperature=0.9, top_p=0.95, min_p=0.001)
     expected = HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=0)
@@ -148,8 +153,9 @@ def test_the_native_engine_samples_what_transformers_modules_sample(config, opti
                 assert ours.logprobs == pytest.approx(theirs.logprobs, abs=2e-5)
 
 
-def test_new_weights_reach_the_native_engines_own_copies(prompts, tokenizer, random_model):
+def test_new_weights_reach_the_native_engines_own_copies(prompts, tokenizer, random_model, monkeypatch):
     """Its fused and reordered matrices, its norms and a tied head: a changed one of each must be sampled from."""
+    monkeypatch.setattr(decoder_module, "WORTH_PACKING", 1)
     path = random_model(Qwen3Config, {"tie_word_embeddings": True, "attention_bias": True})
     engine = NativeRollout(path, tokenizer, "float32", CPU)
     params = SamplingParams(completions=2, max_tokens=12)

@@ -26,6 +26,7 @@ Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
 # oneDNN prepares each product anew for every number of rows and remembers 1,024: too few for 256 rows that end in turn.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
+WORTH_PACKING = 150_000  # weights of a matrix; for fewer the call itself costs more than it saves
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text")
 
 
@@ -38,7 +39,8 @@ class Linear:
 
     def refresh(self) -> None:
         """After the weights changed."""
-        if self.weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        on_cpu = self.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if on_cpu and self.weight.numel() >= WORTH_PACKING:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
