@@ -60,7 +60,26 @@ def measure(side: str, tokens: int, vocabulary: int, dtype: str) -> dict[str, fl
     return {"seconds": seconds, "extra_gb": machine.peak_gb() - before, "loss": float(value), "norm": norm}
 
 
-def main() -> None:
+def in_a_process(side: str, vocabulary: int, options: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, __file__, "--side", side, "--tokens", str(options.tokens)]
+    command += ["--vocabularies", str(vocabulary), "--dtype", options.dtype]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if answer.returncode:
+        sys.exit(f"{side} at V={vocabulary} ended with {answer.returncode}: {answer.stderr[-2000:]}")
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def compare(vocabulary: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Side -> medians."""
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "whole": []}
+    for _ in range(options.repeats):
+        for side, runs in found.items():
+            runs.append(in_a_process(side, vocabulary, options))
+    return {side: {key: median(one[key] for one in runs) for key in runs[0]} for side, runs in found.items()}
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[49152, 151936])
@@ -70,30 +89,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="1,024 tokens, the small vocabulary")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.quick:
+        options.tokens, options.vocabularies = 1024, [49152]
+    return options
+
+
+def main() -> None:
+    options = arguments()
     if options.side:
         print(json.dumps(measure(options.side, options.tokens, options.vocabularies[0], options.dtype)))
         return
-    if options.quick:
-        options.tokens, options.vocabularies = 1024, [49152]
     from benchmarks import machine
 
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     rows, ratios = [], {}
     for vocabulary in options.vocabularies:
-        found: dict[str, list[dict[str, float]]] = {"ours": [], "whole": []}
-        for _ in range(options.repeats):
-            for side in found:
-                command = [sys.executable, __file__, "--side", side, "--tokens", str(options.tokens)]
-                command += ["--vocabularies", str(vocabulary), "--dtype", options.dtype]
-                answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-                if answer.returncode:
-                    sys.exit(f"{side} at V={vocabulary} ended with {answer.returncode}: {answer.stderr[-2000:]}")
-                found[side].append(json.loads(answer.stdout.splitlines()[-1]))
-        middle = {side: {key: median(one[key] for one in runs) for key in runs[0]} for side, runs in found.items()}
-        for side, values in middle.items():
-            rows.append({"V": vocabulary, "T": options.tokens, "side": side, **values})
-        ratios[f"{vocabulary}/memory"] = middle["ours"]["extra_gb"] / middle["whole"]["extra_gb"]
-        ratios[f"{vocabulary}/time"] = middle["ours"]["seconds"] / middle["whole"]["seconds"]
+        middle = compare(vocabulary, options)
+        rows += [{"V": vocabulary, "T": options.tokens, "side": side, **values} for side, values in middle.items()]
+        for ratio, key in (("memory", "extra_gb"), ("time", "seconds")):
+            ratios[f"{vocabulary}/{ratio}"] = middle["ours"][key] / middle["whole"][key]
     print(machine.describe())
     machine.print_table(rows)
     machine.print_json(ratios)

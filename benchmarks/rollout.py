@@ -25,15 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 Sample = Callable[[int], int]  # seed -> tokens
 
 
-def native(work: Any, model: str, ids: list[list[int]], dtype: str) -> Sample:
-    import torch
-
+def ours(engine: Any, work: Any, ids: list[list[int]]) -> Sample:
     from data.problem import Problem, ask
     from rl.experience import Prompt, SamplingParams
-    from rl.policy import load_tokenizer
-    from rl.rollout.native import NativeRollout
 
-    engine = NativeRollout(model, load_tokenizer(model), dtype, torch.device("cpu"))
     prompts = [Prompt(Problem(str(i), ask("x"), "", "x"), i, "", tuple(own)) for i, own in enumerate(ids)]
     params = SamplingParams(completions=work.completions, max_tokens=work.max_tokens)
 
@@ -42,25 +37,24 @@ def native(work: Any, model: str, ids: list[list[int]], dtype: str) -> Sample:
         return sum(len(done.token_ids) for group in groups for done in group.completions)
 
     return sample
+
+
+def native(work: Any, model: str, ids: list[list[int]], dtype: str) -> Sample:
+    import torch
+
+    from rl.policy import load_tokenizer
+    from rl.rollout.native import NativeRollout
+
+    return ours(NativeRollout(model, load_tokenizer(model), dtype, torch.device("cpu")), work, ids)
 
 
 def vllm(work: Any, model: str, ids: list[list[int]], dtype: str) -> Sample:
     import torch
 
-    from data.problem import Problem, ask
-    from rl.experience import Prompt, SamplingParams
     from rl.policy import load_tokenizer
     from rl.rollout.vllm import VLLMRollout
 
-    engine = VLLMRollout(model, load_tokenizer(model), dtype, torch.device("cpu"))
-    prompts = [Prompt(Problem(str(i), ask("x"), "", "x"), i, "", tuple(own)) for i, own in enumerate(ids)]
-    params = SamplingParams(completions=work.completions, max_tokens=work.max_tokens)
-
-    def sample(seed: int) -> int:
-        groups = engine.generate(prompts, params, seed)
-        return sum(len(done.token_ids) for group in groups for done in group.completions)
-
-    return sample
+    return ours(VLLMRollout(model, load_tokenizer(model), dtype, torch.device("cpu")), work, ids)
 
 
 def generate(work: Any, model: str, ids: list[list[int]], dtype: str) -> Sample:
@@ -113,12 +107,15 @@ def _tokens(rows: list[list[int]], end: Any) -> int:
     return sum(next((i + 1 for i, token in enumerate(row) if token in ends), len(row)) for row in rows)
 
 
-def main() -> None:
+ENGINES = {"native": native, "generate": generate, "continuous": continuous, "vllm": vllm}
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="1m", choices=("1m", "10m", "135m"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", default=["native", "generate", "continuous", "vllm"])
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--model", help="a Hugging Face directory in place of random weights")
     parser.add_argument("--prompts", help="a JSONL with `question` in each line")
     parser.add_argument("--quick", action="store_true", help="the smallest work, without vLLM")
@@ -127,41 +124,53 @@ def main() -> None:
         options.work, options.engines = "1m", ["native", "generate"]
     if find_spec("vllm") is None and "vllm" in options.engines:
         options.engines.remove("vllm")
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    return options
 
-    import torch
+
+def samplers(options: argparse.Namespace, work: Any, scratch: Path) -> dict[tuple[str, str], Sample]:
+    """(engine, dtype) -> how to sample with it."""
     from transformers import AutoTokenizer
 
-    from benchmarks import machine
-    from benchmarks.works import WORKS, build, prompts_of
+    from benchmarks.works import build, prompts_of
 
-    torch.set_num_threads(options.threads)
+    model = options.model or build(work, scratch / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids = [tokenizer(text)["input_ids"] for text in prompts_of(work, model, options.prompts, work.prompts)]
+    dtypes = {name: ("bfloat16",) if name == "vllm" else ("float32", "bfloat16") for name in options.engines}
+    return {(name, dtype): ENGINES[name](work, model, ids, dtype) for name in options.engines for dtype in dtypes[name]}
+
+
+def rates(samples: dict[tuple[str, str], Sample], repeats: int, threads: int) -> dict[tuple[str, str], list[float]]:
+    """Tokens a second of wall time and of CPU time: medians of repeats in turn, after one to warm up."""
+    import torch
+
+    from benchmarks import machine
+
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in samples}
+    for repeat in range(repeats + 1):
+        for key, sample in samples.items():
+            torch.set_num_threads(threads)  # vLLM sets its own
+            wall, cpu = time.perf_counter(), machine.cpu_seconds()
+            tokens = sample(repeat)
+            found[key].append((tokens / (time.perf_counter() - wall), tokens / (machine.cpu_seconds() - cpu)))
+    return {key: [median(column) for column in zip(*runs[1:], strict=True)] for key, runs in found.items()}
+
+
+def main() -> None:
+    options = arguments()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    from benchmarks import machine
+    from benchmarks.works import WORKS
+
     work = WORKS[options.work]
-    kinds = {"native": native, "generate": generate, "continuous": continuous, "vllm": vllm}
     with tempfile.TemporaryDirectory() as scratch:
-        model = options.model or build(work, Path(scratch) / "model")
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        ids = [tokenizer(text)["input_ids"] for text in prompts_of(work, model, options.prompts, work.prompts)]
-        samples: dict[tuple[str, str], Sample] = {}
-        for engine in options.engines:
-            for dtype in ("bfloat16",) if engine == "vllm" else ("float32", "bfloat16"):
-                samples[engine, dtype] = kinds[engine](work, model, ids, dtype)
-        found: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in samples}
-        for repeat in range(options.repeats + 1):
-            for key, sample in samples.items():
-                torch.set_num_threads(options.threads)
-                wall, cpu = time.perf_counter(), machine.cpu_seconds()
-                tokens = sample(repeat)
-                times = tokens / (time.perf_counter() - wall), tokens / (machine.cpu_seconds() - cpu)
-                if repeat:  # the first warms up
-                    found[key].append(times)
+        found = rates(samplers(options, work, Path(scratch)), options.repeats, options.threads)
     print(f"{options.work}: {work}\n{machine.describe()}")
-    rates = {key: (median(wall for wall, _ in one), median(cpu for _, cpu in one)) for key, one in found.items()}
     machine.print_table(
-        [{"engine": e, "dtype": d, "tokens / s": w, "tokens / CPU s": c} for (e, d), (w, c) in rates.items()]
+        [{"engine": e, "dtype": d, "tokens / s": wall, "tokens / CPU s": cpu} for (e, d), (wall, cpu) in found.items()]
     )
-    best = {engine: max(wall for (e, _), (wall, _) in rates.items() if e == engine) for engine in options.engines}
+    best = {engine: max(wall for (e, _), (wall, _) in found.items() if e == engine) for engine in options.engines}
     ratios = {f"native / {engine}": best["native"] / rate for engine, rate in best.items() if engine != "native"}
     machine.print_json({"work": options.work, "threads": options.threads, **ratios})
 

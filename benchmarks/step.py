@@ -13,11 +13,14 @@ other), and our allocator settings, which help it too. CPU seconds are of the pr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -55,44 +58,53 @@ def arguments() -> argparse.Namespace:
 
 
 class Ours:
+    """The trainer's step, with ourselves as the batches and as the sink of its metrics."""
+
     def __init__(self, work: Any, model: str, texts: list[str], directory: Path, fixed: bool) -> None:
-        import torch
-
         from data.problem import Problem, ask
-        from rl.algorithms.grpo import GRPO
-        from rl.config import OptimizerConfig, TrainConfig
-        from rl.engine import PolicyEngine
+        from rl.config import TrainConfig
         from rl.experience import Prompt
-        from rl.policy import load_model, load_tokenizer
-        from rl.rollout.native import NativeRollout
-        from rl.scoring import Scorer, reward_terms
+        from rl.policy import load_tokenizer
         from rl.tracking import Tracker
-        from rl.trainer import Parts, Run
+        from rl.trainer import Run
 
-        tokenizer = load_tokenizer(model)
+        self.work, self.step_number, self.metrics = work, 0, {}
+        self.tokenizer = load_tokenizer(model)
         self.prompts = [
-            Prompt(Problem(str(i), ask(text), "", "x"), i, text, tuple(tokenizer(text)["input_ids"]))
+            Prompt(Problem(str(i), ask(text), "", "x"), i, text, tuple(self.tokenizer(text)["input_ids"]))
             for i, text in enumerate(texts)
         ]
-        self.work, self.step_number, self.metrics = work, 0, {}
-        policy = PolicyEngine(
-            load_model(model, "float32"), engine="ddp", optimizer=OptimizerConfig(lr=1e-6), steps=1000,
-            autocast=work.dtype == "bfloat16",
-        )  # fmt: skip
-        rollout: Any = NativeRollout(model, tokenizer, work.rollout_dtype, torch.device("cpu"))
-        if fixed:
-            rollout = Given(self.prompts, work)
-        reward = {"parity": {"fn": f"{ROOT}/benchmarks/works.py:parity"}}
-        self.parts = Parts(
-            batches=self, rollout=rollout, scoring=Scorer(reward_terms(reward)), policy=policy,
-            algorithm=GRPO(clip_high=0.28), tokenizer=tokenizer, held_out={}, correct="parity",
-        )  # fmt: skip
+        self.parts = self._parts(model, fixed)
         self.config = TrainConfig(steps=1000)
         self.config.batch.prompts = work.prompts
         self.config.batch.tokens_per_micro_batch = work.tokens_per_micro_batch
         self.config.sampling = {"completions": work.completions, "max_tokens": work.max_tokens}
         (directory / "rollouts").mkdir()
         self.run = Run(directory, {}, Tracker([self]), None)
+
+    def _parts(self, model: str, fixed: bool) -> Any:
+        import torch
+
+        from rl.algorithms.grpo import GRPO
+        from rl.config import OptimizerConfig
+        from rl.engine import PolicyEngine
+        from rl.policy import load_model
+        from rl.rollout.native import NativeRollout
+        from rl.scoring import Scorer, reward_terms
+        from rl.trainer import Parts
+
+        policy = PolicyEngine(
+            load_model(model, "float32"), engine="ddp", optimizer=OptimizerConfig(lr=1e-6), steps=1000,
+            autocast=self.work.dtype == "bfloat16",
+        )  # fmt: skip
+        rollout: Any = Given(self.prompts, self.work)
+        if not fixed:
+            rollout = NativeRollout(model, self.tokenizer, self.work.rollout_dtype, torch.device("cpu"))
+        reward = {"parity": {"fn": f"{ROOT}/benchmarks/works.py:parity"}}
+        return Parts(
+            batches=self, rollout=rollout, scoring=Scorer(reward_terms(reward)), policy=policy,
+            algorithm=GRPO(clip_high=0.28), tokenizer=self.tokenizer, held_out={}, correct="parity",
+        )  # fmt: skip
 
     def at(self, step: int) -> list[Any]:
         """A batch of prompts, in turn."""
@@ -142,8 +154,6 @@ class Given:
         """Needs none."""
 
     def awake(self) -> Any:
-        import contextlib
-
         return contextlib.nullcontext()
 
 
@@ -151,63 +161,15 @@ class TRL:
     """GRPOTrainer.train() in a thread of its own, let go one optimizer step at a time."""
 
     def __init__(self, work: Any, model: str, texts: list[str], directory: Path, fixed: bool, batching: bool) -> None:
-        import queue
-        import threading
+        from rl.engine import keep_freed_memory
 
-        import torch
-        from datasets import Dataset
-        from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-        from trl import GRPOConfig, GRPOTrainer
-
-        from benchmarks.works import completions_of, parity
-        from rl.engine import _keep_freed_memory
-
-        _keep_freed_memory()
+        keep_freed_memory()
         self.go: Any = queue.Queue()
         self.done: Any = queue.Queue()
         self.seconds: dict[str, float] = defaultdict(float)
         self.tokens = 0
-        rows = work.prompts * work.completions
-        settings = GRPOConfig(
-            output_dir=str(directory), use_cpu=True, bf16=work.dtype == "bfloat16", report_to=[], save_strategy="no",
-            logging_strategy="no", disable_tqdm=True, max_steps=1000, shuffle_dataset=False,
-            per_device_train_batch_size=rows // work.trl_micro_batches,
-            gradient_accumulation_steps=work.trl_micro_batches, num_generations=work.completions,
-            max_completion_length=work.max_tokens, temperature=1.0, learning_rate=1e-6, lr_scheduler_type="constant",
-            max_grad_norm=1.0, beta=0.0, loss_type="dapo", epsilon=0.2, epsilon_high=0.28,
-            gradient_checkpointing=False, use_transformers_continuous_batching=batching,
-        )  # fmt: skip
-        side = self
-
-        class Turns(TrainerCallback):
-            def on_step_begin(self, *_: Any, **__: Any) -> None:
-                side.go.get()
-
-            def on_step_end(self, *_: Any, **__: Any) -> None:
-                side.done.put(None)
-
-        class Timed(GRPOTrainer):
-            def _generate_single_turn(self, prompt_ids: Any, *rest: Any, **options: Any) -> Any:
-                with side.time("rollout_s"):
-                    if fixed:
-                        found = side.given[: len(prompt_ids)], None
-                    else:
-                        found = super()._generate_single_turn(prompt_ids, *rest, **options)
-                side.tokens = sum(map(len, found[0]))
-                return found
-
-            def _calculate_rewards(self, *arguments: Any, **options: Any) -> Any:
-                with side.time("score_s"):
-                    return super()._calculate_rewards(*arguments, **options)
-
-        self.given = completions_of(work, len(texts) * work.completions)
-        self.trainer = Timed(
-            AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), reward_funcs=parity, args=settings,
-            train_dataset=Dataset.from_dict({"prompt": texts}),
-            processing_class=AutoTokenizer.from_pretrained(model, padding_side="left"), callbacks=[Turns()],
-        )  # fmt: skip
-        self.thread = threading.Thread(target=self._train, daemon=True)
-        self.thread.start()
+        self.trainer = timed_trainer(self, work, model, texts, fixed, trl_settings(work, directory, batching))
+        threading.Thread(target=self._train, daemon=True).start()
 
     def _train(self) -> None:
         try:
@@ -215,16 +177,11 @@ class TRL:
         except BaseException as error:
             self.done.put(error)
 
+    @contextlib.contextmanager
     def time(self, phase: str) -> Any:
-        import contextlib
-
-        @contextlib.contextmanager
-        def timed() -> Any:
-            start = time.perf_counter()
-            yield
-            self.seconds[phase] += time.perf_counter() - start
-
-        return timed()
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - start
 
     def step(self) -> dict[str, float]:
         self.seconds.clear()
@@ -236,6 +193,57 @@ class TRL:
         total = time.perf_counter() - start
         before_update = self.seconds["rollout_s"] + self.seconds["score_s"]
         return {**self.seconds, "update_s": total - before_update, "tokens": float(self.tokens)}
+
+
+def trl_settings(work: Any, directory: Path, batching: bool) -> Any:
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(directory), use_cpu=True, bf16=work.dtype == "bfloat16", report_to=[], save_strategy="no",
+        logging_strategy="no", disable_tqdm=True, max_steps=1000, shuffle_dataset=False,
+        per_device_train_batch_size=work.prompts * work.completions // work.trl_micro_batches,
+        gradient_accumulation_steps=work.trl_micro_batches, num_generations=work.completions,
+        max_completion_length=work.max_tokens, temperature=1.0, learning_rate=1e-6, lr_scheduler_type="constant",
+        max_grad_norm=1.0, beta=0.0, loss_type="dapo", epsilon=0.2, epsilon_high=0.28,
+        gradient_checkpointing=False, use_transformers_continuous_batching=batching,
+    )  # fmt: skip
+
+
+def timed_trainer(side: TRL, work: Any, model: str, texts: list[str], fixed: bool, settings: Any) -> Any:
+    """GRPOTrainer that waits for side.go before a step, and says what its sampling and scoring took."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOTrainer
+
+    from benchmarks.works import completions_of, parity
+
+    class Turns(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            side.go.get()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            side.done.put(None)
+
+    class Timed(GRPOTrainer):
+        def _generate_single_turn(self, prompt_ids: Any, *rest: Any, **options: Any) -> Any:
+            with side.time("rollout_s"):
+                if fixed:
+                    found = completions_of(work, len(prompt_ids)), None
+                else:
+                    found = super()._generate_single_turn(prompt_ids, *rest, **options)
+            side.tokens = sum(map(len, found[0]))
+            return found
+
+        def _calculate_rewards(self, *arguments: Any, **options: Any) -> Any:
+            with side.time("score_s"):
+                return super()._calculate_rewards(*arguments, **options)
+
+    return Timed(
+        AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), reward_funcs=parity, args=settings,
+        train_dataset=Dataset.from_dict({"prompt": texts}),
+        processing_class=AutoTokenizer.from_pretrained(model, padding_side="left"), callbacks=[Turns()],
+    )  # fmt: skip
 
 
 def side(options: argparse.Namespace) -> None:

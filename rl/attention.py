@@ -10,7 +10,9 @@ themselves, those that continue one to its prompt too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from rl.batch import MicroBatch
 
 PACKED = "packed_segments"  # the name under which transformers' models find this attention
-# Their layers mix tokens in attention only, and their attention is the one below.
+# Their layers mix tokens in attention only, and their attention is the one below. rl/rollout/decoder.py knows the same.
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text")
 BUCKET_RATIO = 0.75  # of the longest segment in a bucket to the shortest
 
@@ -44,6 +46,10 @@ class Bucket:
         rows = x.new_zeros((self.size * self.length, *x.shape[1:])).index_copy(0, self.places, x[self.tokens])
         return rows.view(self.size, self.length, *x.shape[1:]).transpose(1, 2)
 
+    def taken_back(self, x: Tensor) -> Tensor:
+        """[n, heads, l, D] -> [t, heads, D], the tokens of its segments one after the other."""
+        return x.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
+
     def mask(self, window: int | None) -> Tensor | None:
         """[n, 1, l, P + l] bool, or [1, 1, l, l], or None for plain causal attention."""
         if window not in self.masks:
@@ -53,18 +59,27 @@ class Bucket:
     def _mask(self, window: int | None) -> Tensor | None:
         own = torch.arange(self.length, device=self.tokens.device)
         if self.prompt is None or self.prompt_lengths is None:
-            return None if window is None or window >= self.length else _seen(own[:, None], own, window)[None, None]
+            return None if window is None or window >= self.length else seen(own[:, None], own, window)[None, None]
         position = self.prompt_lengths[:, None, None] + own[:, None]  # [n, l, 1]
         prompt = torch.arange(self.prompt.length, device=own.device)
         exists = (prompt < self.prompt_lengths[:, None])[:, None]
-        parts = (exists & _seen(position, prompt, window), _seen(position, position.mT, window))
+        parts = (exists & seen(position, prompt, window), seen(position, position.mT, window))
         return torch.cat(parts, dim=-1)[:, None]
 
 
-def _seen(query: Tensor, key: Tensor, window: int | None) -> Tensor:
+def seen(query: Tensor, key: Tensor, window: int | None) -> Tensor:
     """Whether the token at one position attends to that at another: not after it, nor `window` or more before."""
     causal = key <= query
     return causal if window is None else causal & (key > query - window)
+
+
+def side_by_side(lengths: Sequence[int], segments: Sequence[int], device: torch.device) -> Bucket:
+    """A bucket of some of the segments that lie end to end with these lengths."""
+    ends = list(accumulate(lengths))
+    longest = max(lengths[s] for s in segments)
+    tokens = torch.cat([torch.arange(ends[s] - lengths[s], ends[s]) for s in segments])
+    places = torch.cat([torch.arange(lengths[s]) + i * longest for i, s in enumerate(segments)])
+    return Bucket(longest, tokens.to(device), places.to(device), len(segments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +89,38 @@ class Layout:
     buckets: tuple[Bucket, ...]
     order: Tensor  # [T] int64, where each token is among those of all buckets, one bucket after the other
 
-    @property
-    def padded_tokens(self) -> int:
-        return sum(bucket.size * bucket.length for bucket in self.buckets)
-
 
 def layout(batch: MicroBatch) -> Layout:
-    lengths, parents = batch.cu_seqlens.diff().tolist(), batch.parents.tolist()
-    roots = [s for s, parent in enumerate(parents) if parent < 0]
-    children = [s for s, parent in enumerate(parents) if parent >= 0]
-    buckets = [_bucket(batch, part, lengths) for part in _alike(roots, lengths)]
-    for part in _alike(children, lengths):
-        bucket = _bucket(batch, part, lengths)
-        prompts = sorted({parents[s] for s in part})
-        bucket.prompt = _bucket(batch, prompts, lengths)
-        device = batch.token_ids.device
-        bucket.parents = torch.tensor([prompts.index(parents[s]) for s in part], device=device)
-        bucket.prompt_lengths = torch.tensor([lengths[parents[s]] for s in part], device=device)
+    lengths, parents, device = batch.lengths, batch.parents.tolist(), batch.token_ids.device
+    buckets = []
+    for part in _parts(lengths, parents):
+        bucket = side_by_side(lengths, part, device)
+        if parents[part[0]] >= 0:
+            prompts = sorted({parents[s] for s in part})
+            bucket.prompt = side_by_side(lengths, prompts, device)
+            bucket.parents = torch.tensor([prompts.index(parents[s]) for s in part], device=device)
+            bucket.prompt_lengths = torch.tensor([lengths[parents[s]] for s in part], device=device)
         buckets.append(bucket)
     return Layout(tuple(buckets), torch.cat([bucket.tokens for bucket in buckets]).argsort())
 
 
-def _alike(segments: list[int], lengths: list[int]) -> list[list[int]]:
-    """Parts of similar length, so that laying them side by side pads little."""
+def padded_tokens(batch: MicroBatch) -> int:
+    """Places of all buckets together."""
+    lengths = batch.lengths
+    return sum(len(part) * max(lengths[s] for s in part) for part in _parts(lengths, batch.parents.tolist()))
+
+
+def _parts(lengths: Sequence[int], parents: Sequence[int]) -> list[list[int]]:
+    """Segments of a kind and of similar length, so that laying them side by side pads little."""
     parts: list[list[int]] = []
-    for segment in sorted(segments, key=lambda s: -lengths[s]):
-        if not parts or lengths[segment] < BUCKET_RATIO * lengths[parts[-1][0]]:
-            parts.append([])
-        parts[-1].append(segment)
+    for continues in (False, True):
+        alike: list[list[int]] = []
+        for segment in sorted((s for s, p in enumerate(parents) if (p >= 0) == continues), key=lambda s: -lengths[s]):
+            if not alike or lengths[segment] < BUCKET_RATIO * lengths[alike[-1][0]]:
+                alike.append([])
+            alike[-1].append(segment)
+        parts += alike
     return parts
-
-
-def _bucket(batch: MicroBatch, segments: list[int], lengths: list[int]) -> Bucket:
-    starts = batch.cu_seqlens.tolist()
-    longest = max(lengths[s] for s in segments)
-    tokens = torch.cat([torch.arange(starts[s], starts[s + 1]) for s in segments])
-    places = torch.cat([torch.arange(lengths[s]) + i * longest for i, s in enumerate(segments)])
-    device = batch.token_ids.device
-    return Bucket(longest, tokens.to(device), places.to(device), len(segments))
 
 
 def attend(
@@ -145,15 +154,17 @@ def _attend_bucket(
             torch.cat((bucket.prompt.laid_out(x).index_select(0, bucket.parents), own), dim=2)
             for x, own in ((k, keys), (v, values))
         )
-    mask = bucket.mask(window)
+    return bucket.taken_back(attention(queries, keys, values, bucket.mask(window), scale, softcap))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+    """[n, A, l, D] of queries [n, A, l, D] and keys and values [n, K, L, D]; mask [n or 1, 1, l, L] or None: causal."""
     if softcap is not None:
-        mixed = _capped(queries, keys, values, mask, scale, softcap)
-    elif q.device.type == "cpu":  # where the kernel's backward pass in bfloat16 takes four times that in float32
+        return _capped(q, k, v, mask, scale, softcap)
+    if q.device.type == "cpu":  # where the kernel's backward pass in bfloat16 takes four times that in float32
         with torch.autocast("cpu", enabled=False):
-            mixed = _plain(queries.float(), keys.float(), values.float(), mask, scale).to(v.dtype)
-    else:
-        mixed = _plain(queries, keys, values, mask, scale)
-    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, bucket.places)
+            return _plain(q.float(), k.float(), v.float(), mask, scale).to(v.dtype)
+    return _plain(q, k, v, mask, scale)
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:

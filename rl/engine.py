@@ -29,7 +29,7 @@ from rl.config import OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
 from rl.metrics import Tally
-from rl.policy import Policy, TokenScores, is_packed, padded_tokens, unwrapped
+from rl.policy import Policy, TokenScores, is_packed, places, unwrapped
 
 ZERO_STAGE = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
 
@@ -125,7 +125,7 @@ class PolicyEngine:
         tally.add("optim/grad_norm", grad_norm)
         tally.add("optim/lr", self.settings.lr_at(self.step - 1, self.steps))
         tally.add("update/micro_batches", len(micro_batches))
-        padded = sum(padded_tokens(self.model, batch) for batch in micro_batches)
+        padded = sum(places(self.model, batch) for batch in micro_batches)
         tally.add("update/padding_fraction", padding_fraction(padded, micro_batches))
         return tally
 
@@ -312,7 +312,7 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = distributed.local_device().type == "cpu"
     if on_cpu:
-        _keep_freed_memory()
+        keep_freed_memory()
     plugin = None
     if ZERO_STAGE[engine] > 0:
         os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
@@ -336,7 +336,7 @@ def _accelerator(engine: str, model: nn.Module, optimizer: OptimizerConfig) -> A
     return accelerator
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """glibc gives large freed tensors back to the system and gets them again, page by page: a sixth of an update."""
     if sys.platform == "linux":
         trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h

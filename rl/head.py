@@ -49,8 +49,12 @@ class FusedHead(nn.Module):
             )
         # No chunk holds the longest sequence: first the log-probabilities of all, then the gradient of their loss.
         parts = [len(part) for part in targets.split(chunk)]
-        loss, slope = _slope(self._logprobs(hidden, targets, temperature, parts), torch.arange(len(targets)), loss_of)
-        tangent: LossOf = lambda logprobs, index: (slope[index] * (logprobs - logprobs.detach())).sum()  # noqa: E731
+        everything = torch.arange(len(targets), device=hidden.device)
+        loss, slope = _slope(self._logprobs(hidden, targets, temperature, parts), everything, loss_of)
+
+        def tangent(logprobs: Tensor, index: Tensor) -> Tensor:
+            return (slope[index] * (logprobs - logprobs.detach())).sum()
+
         nothing, *scores = _Fused.apply(hidden, self.weight, targets, temperature, parts, tangent)
         return loss + nothing, *scores
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rl import distributed
-from rl.attention import PACKED, can_share_prompts, layout, share_prompts
+from rl.attention import PACKED, can_share_prompts, layout, padded_tokens, share_prompts
 from rl.batch import MicroBatch
 from rl.head import FusedHead, LossOf, chunk_tokens
 from rl.norms import use_fused_norms
@@ -195,9 +195,9 @@ def hidden_states(model: nn.Module, batch: MicroBatch) -> Tensor:
     return decoder(rows.index_put(place, batch.token_ids), use_cache=False).last_hidden_state[place]
 
 
-def padded_tokens(model: nn.Module, batch: MicroBatch) -> int:
-    """Places of the forward pass: of its attention where the model is packed (nothing else is padded there)."""
-    return layout(batch).padded_tokens if is_packed(model) else max(batch.lengths) * len(batch.lengths)
+def places(model: nn.Module, batch: MicroBatch) -> int:
+    """Tokens and padding of a pass: in attention where the model is packed (nothing else is padded there)."""
+    return padded_tokens(batch) if is_packed(model) else max(batch.lengths) * len(batch.lengths)
 
 
 def is_packed(model: nn.Module) -> bool:

@@ -376,7 +376,7 @@ class Scorer:
         self.deadline_s = deadline_s
         self._forms = [reward_form(_load(term.target)) for term in terms]
         self._streaks = {term.name: _Streak() for term in terms}
-        self._todo: deque[tuple[int, Job]] = deque()  # jobs that no worker has yet, with their numbers
+        self._waiting: deque[tuple[int, Job]] = deque()  # jobs that no worker has yet, with their numbers
         self._done: dict[int, dict[Call, Outcomes]] = {}  # of every job, what is known
         self._begun: dict[int, tuple[Completion, int]] = {}  # id of a completion -> it, and its job's number
         self._num_jobs = 0
@@ -500,7 +500,7 @@ class Scorer:
         self._num_jobs += 1
         self._done[self._num_jobs] = {}
         if job.calls:
-            self._todo.append((self._num_jobs, job))
+            self._waiting.append((self._num_jobs, job))
         return self._num_jobs
 
     def _run(self, jobs: Sequence[Job], deadline_s: float) -> list[dict[Call, Outcomes]]:
@@ -511,7 +511,7 @@ class Scorer:
             numbers = [self._submit(job) for job in jobs]
             while not all(worker.ready for worker in self._workers):
                 self._listen(wait=True)
-            while self._todo or any(worker.pending for worker in self._workers):
+            while self._waiting or any(worker.pending for worker in self._workers):
                 self._turn(wait=True)
             self._call_deadline_s = self.deadline_s
         return [self._done[number] for number in numbers]
@@ -520,7 +520,7 @@ class Scorer:
     def _minding_interrupts(self) -> Iterator[None]:
         """An exception in the middle, Ctrl-C for one, leaves work half done: the next call starts afresh."""
         if self._was_interrupted:
-            self._todo.clear()
+            self._waiting.clear()
             self._done.clear()
             self._begun.clear()
             self._call_deadline_s = self.deadline_s
@@ -540,8 +540,8 @@ class Scorer:
 
     def _start_free_workers(self) -> None:
         for worker in self._workers:
-            if self._todo and worker.ready and not worker.pending:
-                worker.start(*self._todo.popleft(), self._call_deadline_s)
+            if self._waiting and worker.ready and not worker.pending:
+                worker.start(*self._waiting.popleft(), self._call_deadline_s)
 
     def _listen(self, wait: bool) -> None:
         """Takes news from workers; may wait for them, at most until the first of their deadlines. Replaces those that
@@ -570,7 +570,7 @@ class Scorer:
         message = f"no value within {allowed_s:g} s" if kind == "timeout" else f"the process died: {ended}"
         self._done[worker.job_id][worker.finished_call()] = (Failed(kind, message),) * size
         if worker.pending:
-            self._todo.appendleft((worker.job_id, worker.job._replace(calls=tuple(worker.pending))))
+            self._waiting.appendleft((worker.job_id, worker.job._replace(calls=tuple(worker.pending))))
 
     def _replace(self, worker: Worker, wait_s: float = 0.0) -> str:
         """A new worker in the place of this one; says how this one ended."""

@@ -6,48 +6,19 @@ import random
 
 import pytest
 import torch
+from families import FAMILIES, build
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GPT2Config,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-    Qwen3MoeConfig,
-)
+from transformers import AutoModelForCausalLM, GPT2Config
 
 import rl.head as head_module
-from rl.attention import PACKED, can_share_prompts, layout
+from rl.attention import PACKED, can_share_prompts, layout, padded_tokens
 from rl.batch import MicroBatch, Trajectory, build_micro_batches, by_prompt, micro_batch, padding_fraction
 from rl.policy import Policy, is_packed, load_model, token_logprobs
-
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-SHAPE |= {"intermediate_size": 48, "max_position_embeddings": 256, "vocab_size": 300, "head_dim": 16}
-SHAPE |= {"initializer_range": 0.2}  # with the usual 0.02 no token heeds the ones before it, and any mask would do
-WINDOW = {"sliding_window": 5}  # shorter than a prompt and than an answer
-MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1}
-FAMILIES = {
-    "llama": (LlamaConfig, {}),
-    "mistral": (MistralConfig, WINDOW),
-    "qwen2": (Qwen2Config, {}),
-    "qwen3": (Qwen3Config, {}),
-    "qwen3_moe": (Qwen3MoeConfig, MOE),
-    "gemma": (GemmaConfig, {}),
-    "gemma2": (Gemma2Config, WINDOW | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}),
-    "gemma3": (Gemma3TextConfig, WINDOW | {"layer_types": ["sliding_attention", "full_attention"]}),
-}
 
 
 @pytest.fixture
 def model_path(request, tmp_path) -> str:
-    config, options = FAMILIES[request.param]
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config(**SHAPE | options)).save_pretrained(tmp_path)
-    return str(tmp_path)
+    return build(request.param, tmp_path)
 
 
 def draw_trajectories(groups: int = 3, longest: int = 20, sizes: tuple[int, ...] = (4, 1, 3)) -> list[Trajectory]:
@@ -244,6 +215,7 @@ def test_little_of_attention_is_padding_though_lengths_differ_eightfold():
         for n in (draw.randint(12, 96) for _ in range(8))
     ]
     batch = micro_batch(items, [1.0] * 64, share_prompts=True)
-    assert padding_fraction(layout(batch).padded_tokens, [batch]) < 0.15
+    assert padded_tokens(batch) == sum(bucket.size * bucket.length for bucket in layout(batch).buckets)
+    assert padding_fraction(padded_tokens(batch), [batch]) < 0.15
     rows = len(batch.lengths) * max(batch.lengths)
     assert padding_fraction(rows, [batch]) > 0.45  # as one block of rows

@@ -77,6 +77,8 @@ def read(directory: Path) -> Result:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]:
     """On one rank; where others are compared with it, each trajectory with a prompt of its own."""
+    bf16: dict[str, Any] = {"engine": "zero2", "dtype": "bfloat16", "steps": 1}
+    many = bf16 | {"gradients": True, "count": 128, "share": False}
     runs: dict[str, dict[str, Any]] = {
         "ddp": {"engine": "ddp", "gradients": True, "share": False},
         "pieces": {"engine": "ddp", "gradients": True, "tokens": SEVEN},
@@ -85,24 +87,9 @@ def alone(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]:
         "dr_grpo": {"engine": "ddp", "algorithm": "dr_grpo", "share": False},
         "zero2": {"engine": "zero2", "gradients": True, "tokens": SEVEN},
         "lora": {"engine": "ddp", "algorithm": "grpo_kl", "lora": True, "share": False},
-        "bf16": {"engine": "zero2", "dtype": "bfloat16", "steps": 1},
-        "bf16_whole": {
-            "engine": "zero2",
-            "dtype": "bfloat16",
-            "steps": 1,
-            "gradients": True,
-            "count": 128,
-            "share": False,
-        },
-        "bf16_pieces": {
-            "engine": "zero2",
-            "dtype": "bfloat16",
-            "steps": 1,
-            "gradients": True,
-            "count": 128,
-            "share": False,
-            "tokens": 1,
-        },
+        "bf16": bf16,
+        "bf16_whole": many,
+        "bf16_pieces": many | {"tokens": 1},
         "wide": {"engine": "ddp", "model": str(wide_model_path), "gradients": True, "share": False},
         "wide_kl": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "grpo_kl", "share": False},
     }

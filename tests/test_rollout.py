@@ -6,18 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GPT2Config,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-    Qwen3MoeConfig,
-)
+from families import FAMILIES, build
+from transformers import AutoModelForCausalLM, GPT2Config
 
 import rl.rollout.decoder as decoder_module
 from data.problem import Problem, ask
@@ -31,11 +21,6 @@ from rl.tiny import build_tiny_model
 
 CPU = torch.device("cpu")
 QUESTIONS = ["What is 1+2?", "Why?", "What is 9+8-7+6-5+4, and what is it twice?"]
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
-SHAPE |= {"intermediate_size": 48, "max_position_embeddings": 256, "vocab_size": 300, "head_dim": 16}
-LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
-LLAMA3_ROPE |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
-SHAPE |= {"initializer_range": 0.2}  # with the usual 0.02 no token heeds the ones before it, and any mask would do
 
 
 @pytest.fixture(scope="module")
@@ -84,50 +69,22 @@ def test_greedy_tokens_are_those_of_generate_one_by_one(rollout, prompts):
     assert_greedy_is_generates(rollout, prompts)  # together and padded on the left, against each alone
 
 
-MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1}
-WINDOW = {"sliding_window": 8}  # shorter than a prompt and than an answer
-FAMILIES = [
-    (Qwen2Config, {}),
-    (Qwen3Config, {}),
-    (Qwen3MoeConfig, MOE),
-    (LlamaConfig, {}),
-    (LlamaConfig, {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
-    (LlamaConfig, {"rope_parameters": LLAMA3_ROPE}),
-    (MistralConfig, WINDOW),
-    (GemmaConfig, {}),
-    (Gemma2Config, WINDOW | {"final_logit_softcapping": 5.0, "attn_logit_softcapping": 3.0}),  # in every other layer
-    (Gemma3TextConfig, WINDOW | {"layer_types": ["sliding_attention", "full_attention"]}),
-]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_are_those_of_generate_for_every_family(family, prompts, tokenizer, tmp_path, kind):
+    path = build(family, tmp_path, eos_token_id=tokenizer.eos_token_id)
+    assert_alone_and_together_as_generate(kind(path, tokenizer, "float32", CPU), prompts)
 
 
-@pytest.fixture
-def random_model(tokenizer, tmp_path):
-    """Writes a random model of any family and gives its directory."""
-
-    def build(config, options) -> str:
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config(**SHAPE | options, eos_token_id=tokenizer.eos_token_id))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "norm" in name or name.endswith("bias"):
-                    parameter.add_(0.1 * torch.randn_like(parameter))  # else 0 or 1, and nobody misses them
-        model.save_pretrained(tmp_path)
-        return str(tmp_path)
-
-    return build
+def test_positions_that_are_absolute_are_not_shifted_by_padding(prompts, tokenizer, tmp_path):
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=300, n_positions=256, initializer_range=0.2)
+    config.bos_token_id, config.eos_token_id = None, tokenizer.eos_token_id
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert_alone_and_together_as_generate(HFRollout(str(tmp_path), tokenizer, "float32", CPU), prompts)
+    with pytest.raises(ValueError, match=r"rollout=native knows llama, .*, not gpt2: take rollout=hf"):
+        NativeRollout(str(tmp_path), tokenizer, "float32", CPU)
 
 
-@pytest.mark.parametrize(
-    ("config", "options"),
-    [*FAMILIES, (GPT2Config, {"bos_token_id": None})],  # its positions are absolute: padding must not shift them
-)
-def test_greedy_tokens_are_those_of_generate_for_every_family(config, options, prompts, tokenizer, random_model, kind):
-    path = random_model(config, options)
-    if kind is NativeRollout and config is GPT2Config:
-        with pytest.raises(ValueError, match=r"rollout=native knows llama, .*, not gpt2: take rollout=hf"):
-            kind(path, tokenizer, "float32", CPU)
-        return
-    engine = kind(path, tokenizer, "float32", CPU)
+def assert_alone_and_together_as_generate(engine, prompts):
     assert_greedy_is_generates(engine, prompts)
     params = SamplingParams(completions=3, max_tokens=24)
     together = tokens(engine.generate(prompts, params, seed=2))
@@ -135,12 +92,12 @@ def test_greedy_tokens_are_those_of_generate_for_every_family(config, options, p
 
 
 @pytest.mark.parametrize("worth_packing", [1, 1 << 30])  # every matrix in oneDNN's own order, or none
-@pytest.mark.parametrize(("config", "options"), FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_native_engine_samples_what_transformers_modules_sample(
-    config, options, worth_packing, prompts, tokenizer, random_model, monkeypatch
+    family, worth_packing, prompts, tokenizer, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(decoder_module, "WORTH_PACKING", worth_packing)
-    path = random_model(config, options)
+    path = build(family, tmp_path, eos_token_id=tokenizer.eos_token_id)
     params = SamplingParams(completions=5, max_tokens=24, temperature=0.9, top_p=0.95, min_p=0.001)
     expected = HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=0)
     for max_rows in (256, 7, 1):  # all at once; rows that come in where others left; one by one
@@ -153,10 +110,11 @@ def test_the_native_engine_samples_what_transformers_modules_sample(
                 assert ours.logprobs == pytest.approx(theirs.logprobs, abs=2e-5)
 
 
-def test_new_weights_reach_the_native_engines_own_copies(prompts, tokenizer, random_model, monkeypatch):
+def test_new_weights_reach_the_native_engines_own_copies(prompts, tokenizer, tmp_path, monkeypatch):
     """Its fused and reordered matrices, its norms and a tied head: a changed one of each must be sampled from."""
     monkeypatch.setattr(decoder_module, "WORTH_PACKING", 1)
-    path = random_model(Qwen3Config, {"tie_word_embeddings": True, "attention_bias": True})
+    tied = {"tie_word_embeddings": True, "attention_bias": True}
+    path = build("qwen3", tmp_path, eos_token_id=tokenizer.eos_token_id, **tied)
     engine = NativeRollout(path, tokenizer, "float32", CPU)
     params = SamplingParams(completions=2, max_tokens=12)
     model = load_model(path, "float32")

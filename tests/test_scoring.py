@@ -303,18 +303,23 @@ def test_what_was_begun_scores_as_what_was_not(user_file, group_of):
         assert kinds[0] == kinds[1] == kinds[2]
 
 
-def test_what_was_begun_is_done_when_the_rest_has_been_sampled(user_file, group_of):
-    groups = [group_of("nap", "nap", "a")]
+def test_beginning_does_not_wait(user_file, group_of):
+    with Scorer(terms_of(user_file, "told"), deadline_s=100) as scorer:
+        scorer.score([group_of("a")])  # the worker is up
+        begin(scorer, group_of("int", "sleep"))  # a minute's sleep first
+        assert not any(scorer._done.values())
+
+
+def test_what_was_begun_is_done_while_the_rest_is_sampled(user_file, group_of):
+    group, later = group_of("int", "int", "a"), group_of("a")
     with Scorer(terms_of(user_file, "told"), workers=2) as scorer:
-        scorer.score([group_of("a")])  # the workers are up
-        start = time.monotonic()
-        begin(scorer, *groups)
-        assert time.monotonic() - start < 0.2  # it does not wait for the naps of a quarter of a second
-        time.sleep(1)
-        scorer.begin(groups[0].prompt, groups[0].completions[0])  # sampling goes on, and answers are taken
-        assert len(scorer._done) == 4
-        assert sum(map(len, scorer._done.values())) >= 2  # of two workers
-        assert scorer.score(groups)[0].rewards == (1.0, 1.0, 1.0)
+        scorer.score([group_of("a")])
+        begin(scorer, group)
+        jobs = [scorer._begun[id(completion)][1] for completion in group.completions]
+        while not all(scorer._done[job] for job in jobs):
+            time.sleep(0.01)
+            begin(scorer, later)  # sampling goes on, and other completions end
+        assert scorer.score([group])[0].rewards == (2.0, 2.0, 1.0)
         assert not scorer._done
         assert not scorer._begun
 

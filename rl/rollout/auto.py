@@ -8,9 +8,9 @@ import torch
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from rl import distributed
+from rl.attention import FAMILIES
 from rl.policy import local_or_hub
 from rl.rollout import RolloutEngine
-from rl.rollout.decoder import FAMILIES
 from rl.rollout.hf import HFRollout
 from rl.rollout.native import NativeRollout
 from rl.rollout.vllm import VLLMRollout

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rl.attention import FAMILIES
+
 # (layer, queries [T, A, D], keys [T, K, D], values [T, K, D]) -> [T, A * D]
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
 
@@ -27,7 +29,6 @@ Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 WORTH_PACKING = 150_000  # weights of a matrix; for fewer the call itself costs more than it saves
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text")
 
 
 class Linear:

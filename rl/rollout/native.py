@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rl.attention import attention, seen, side_by_side
 from rl.experience import Completion, FinishReason, Group, Prompt, SamplingParams
 from rl.rollout import Finished
 from rl.rollout.decoder import Decoder, Layer
@@ -235,13 +235,12 @@ class _Session:
     def _prefill_part(self, prompts: Sequence[int]) -> None:
         device = self.decoder.device
         ids = [self.prompts[prompt].token_ids for prompt in prompts]
-        lengths = torch.tensor([len(own) for own in ids])
-        which = torch.repeat_interleave(torch.arange(len(ids)), lengths)
-        positions = torch.arange(len(which)) - (lengths.cumsum(0) - lengths)[which]
-        attend = _PromptAttention(self.cache, len(self.cached), which.to(device), positions.to(device))
+        lengths = [len(own) for own in ids]
+        attend = _PromptAttention(self.cache, len(self.cached), lengths, device)
         tokens = torch.tensor([token for own in ids for token in own], device=device)
-        hidden = self.decoder.forward(tokens, positions.to(device), attend)
-        logits = self.decoder.logits(hidden[(lengths.cumsum(0) - 1).to(device)])
+        positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+        hidden = self.decoder.forward(tokens, positions, attend)
+        logits = self.decoder.logits(hidden[torch.tensor(lengths, device=device).cumsum(0) - 1])
         self.cached += prompts
         self.first_logits |= dict(zip(prompts, logits, strict=True))
 
@@ -259,32 +258,19 @@ class _Session:
 
 
 class _PromptAttention:
-    """Causal attention inside each of n prompts, whose keys and values go into the cache from place `first` on."""
+    """Causal attention inside each of several prompts; keys and values go into the cache, from place `first` on."""
 
-    def __init__(self, cache: Cache, first: int, which: Tensor, positions: Tensor) -> None:
-        """which, positions [T]: the prompt of each token, and its place there."""
+    def __init__(self, cache: Cache, first: int, lengths: Sequence[int], device: torch.device) -> None:
         self.cache, self.first = cache, first
-        self.where = (which, positions)
-        self.shape = (int(which[-1]) + 1, int(positions.max()) + 1)
+        self.bucket = side_by_side(lengths, range(len(lengths)), device)
 
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (self._padded(part) for part in (q, k, v))
-        n, longest = self.shape
+        # What is behind a prompt's end no token of it sees.
+        q, k, v = (self.bucket.laid_out(part).to(self.cache.prompts.dtype) for part in (q, k, v))
         for cached, new in zip(self.cache.prompts[:, layer.index], (k, v), strict=True):
-            cached[self.first : self.first + n, :, :longest] = new
-        position = torch.arange(longest, device=q.device)
-        allowed = seen(position[:, None], position, layer.window)
-        if layer.softcap is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=layer.scale, enable_gqa=True)
-        else:
-            k, v = (part.repeat_interleave(layer.heads // layer.kv_heads, dim=1) for part in (k, v))
-            mixed = softmax_scores(q @ k.mT, _mask(allowed), layer) @ v
-        return mixed.transpose(1, 2)[self.where].flatten(1)
-
-    def _padded(self, x: Tensor) -> Tensor:
-        """[T, heads, D] -> [n, heads, longest, D]; what is behind a prompt's end no token of it sees."""
-        rows = x.new_zeros((*self.shape, *x.shape[1:])).index_put(self.where, x)
-        return rows.transpose(1, 2).to(self.cache.prompts.dtype)
+            cached[self.first : self.first + self.bucket.size, :, : self.bucket.length] = new
+        mask = self.bucket.mask(layer.window)
+        return self.bucket.taken_back(attention(q, k, v, mask, layer.scale, layer.softcap)).flatten(1)
 
 
 class RowAttention:
@@ -352,12 +338,6 @@ class RowAttention:
             allowed = torch.cat((is_prompt & seen(position, prompt, window), seen(position, own, window)), dim=-1)
             self.masks[window] = _mask(allowed)[:, None, None]
         return self.masks[window]
-
-
-def seen(query: Tensor, key: Tensor, window: int | None) -> Tensor:
-    """Whether the token at one position attends to that at another: not after it, nor `window` or more before."""
-    causal = key <= query
-    return causal if window is None else causal & (key > query - window)
 
 
 def _mask(allowed: Tensor) -> Tensor:
