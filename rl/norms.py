@@ -1,4 +1,4 @@
-"""RMSNorm of the training pass in fewer sweeps over memory than transformers' modules take: they are a sixth of it.
+"""RMSNorm of the training pass, in fewer sweeps over memory than transformers' modules take.
 
 T  tokens        H  hidden size
 
