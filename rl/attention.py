@@ -1,7 +1,8 @@
 """Attention over packed segments, for the training pass: a prompt that a group shares is computed once.
 
     T  tokens of one micro-batch      n  segments of one bucket, padded to its longest, l tokens
-    A  query heads     K  key-value heads     D  head size     P  tokens of the longest prompt that they continue
+    W  places of all buckets          P  tokens of the longest prompt that they continue, m of them
+    A  query heads     K  key-value heads     D  head size
 
 Everything else of a transformer looks at one token at a time and runs on the T tokens as they are, end to end, without
 padding. Only here are segments laid side by side, in buckets of similar length: those that start a trajectory attend to
@@ -30,38 +31,32 @@ BUCKET_RATIO = 0.75  # of the longest segment in a bucket to the shortest
 
 @dataclass(slots=True)
 class Bucket:
-    """Segments side by side."""
+    """Segments of similar length side by side: n rows of l places in a Layout."""
 
-    length: int  # l
-    tokens: Tensor  # [t] int64, which of the T tokens its segments hold, one after the other
-    places: Tensor  # [t] int64, where each lies in the flattened [n, l]
+    start: int  # its first place
     size: int  # n
-    parents: Tensor | None = None  # [n] int64, places of their prompts among those below; None: they start trajectories
-    prompt: Bucket | None = None  # the prompts that they continue
+    length: int  # l
+    parents: Tensor | None = None  # [n] int64, which of the Layout's prompts each row continues; None: it starts anew
     prompt_lengths: Tensor | None = None  # [n]
-    masks: dict[Any, Tensor | None] = field(default_factory=dict)  # by window
+    prompt_length: int = 0  # P, the longest of these
+    masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by window
 
-    def laid_out(self, x: Tensor) -> Tensor:
-        """[T, heads, D] -> [n, heads, l, D], zeros behind the end of a segment."""
-        rows = x.new_zeros((self.size * self.length, *x.shape[1:])).index_copy(0, self.places, x[self.tokens])
-        return rows.view(self.size, self.length, *x.shape[1:]).transpose(1, 2)
+    def rows(self, x: Tensor) -> Tensor:
+        """[W, heads, D], all places of the Layout -> [n, l, heads, D], a view."""
+        return x[self.start : self.start + self.size * self.length].view(self.size, self.length, *x.shape[1:])
 
-    def taken_back(self, x: Tensor) -> Tensor:
-        """[n, heads, l, D] -> [t, heads, D], the tokens of its segments one after the other."""
-        return x.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
-
-    def mask(self, window: int | None) -> Tensor | None:
+    def mask(self, window: int | None, device: torch.device) -> Tensor | None:
         """[n, 1, l, P + l] bool, or [1, 1, l, l], or None for plain causal attention."""
         if window not in self.masks:
-            self.masks[window] = self._mask(window)
+            self.masks[window] = self._mask(window, device)
         return self.masks[window]
 
-    def _mask(self, window: int | None) -> Tensor | None:
-        own = torch.arange(self.length, device=self.tokens.device)
-        if self.prompt is None or self.prompt_lengths is None:
+    def _mask(self, window: int | None, device: torch.device) -> Tensor | None:
+        own = torch.arange(self.length, device=device)
+        if self.prompt_lengths is None:
             return None if window is None or window >= self.length else seen(own[:, None], own, window)[None, None]
         position = self.prompt_lengths[:, None, None] + own[:, None]  # [n, l, 1]
-        prompt = torch.arange(self.prompt.length, device=own.device)
+        prompt = torch.arange(self.prompt_length, device=device)
         exists = (prompt < self.prompt_lengths[:, None])[:, None]
         parts = (exists & seen(position, prompt, window), seen(position, position.mT, window))
         return torch.cat(parts, dim=-1)[:, None]
@@ -73,35 +68,105 @@ def seen(query: Tensor, key: Tensor, window: int | None) -> Tensor:
     return causal if window is None else causal & (key > query - window)
 
 
-def side_by_side(lengths: Sequence[int], segments: Sequence[int], device: torch.device) -> Bucket:
-    """A bucket of some of the segments that lie end to end with these lengths."""
-    ends = list(accumulate(lengths))
-    longest = max(lengths[s] for s in segments)
-    tokens = torch.cat([torch.arange(ends[s] - lengths[s], ends[s]) for s in segments])
-    places = torch.cat([torch.arange(lengths[s]) + i * longest for i, s in enumerate(segments)])
-    return Bucket(longest, tokens.to(device), places.to(device), len(segments))
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the segments of a micro-batch are laid side by side."""
+    """Segments side by side, in buckets one behind the other: W places, of which each of the T tokens has one."""
 
     buckets: tuple[Bucket, ...]
-    order: Tensor  # [T] int64, where each token is among those of all buckets, one bucket after the other
+    tokens: Tensor  # [W] int64, the token in each place; 0 in an empty one
+    places: Tensor  # [T] int64, the place of each token
+    empty: Tensor  # int64, the places behind the end of a segment
+    prompts: Tensor | None = None  # [m, P] int64, the places of prompts that others continue; 0 behind their end
+
+    def lay(self, x: Tensor) -> Tensor:
+        """[T, heads, D] -> [W, heads, D]. What is in empty places is not looked at."""
+        return _Lay.apply(x, self.tokens, self.places)
+
+    def take_back(self, x: Tensor) -> Tensor:
+        """[W, heads, D] -> [T, heads, D]."""
+        return _TakeBack.apply(x, self.tokens, self.places, self.empty)
+
+    def prompt_rows(self, x: Tensor) -> Tensor | None:
+        """[W, heads, D] -> [m, P, heads, D]."""
+        if self.prompts is None:
+            return None
+        return x.index_select(0, self.prompts.flatten()).view(*self.prompts.shape, *x.shape[1:])
+
+
+class _Lay(torch.autograd.Function):
+    """Its gradient is a choice of rows too, where autograd would add rows to zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tokens: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return x.index_select(0, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (places,) = ctx.saved_tensors
+        return grad.index_select(0, places), None, None
+
+
+class _TakeBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tokens: Tensor, places: Tensor, empty: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens, empty)
+        return x.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        tokens, empty = ctx.saved_tensors
+        return grad.index_select(0, tokens).index_fill_(0, empty, 0), None, None, None
 
 
 def layout(batch: MicroBatch) -> Layout:
-    lengths, parents, device = batch.lengths, batch.parents.tolist(), batch.token_ids.device
+    lengths, parents = batch.lengths, batch.parents.tolist()
+    return side_by_side(lengths, _parts(lengths, parents), batch.token_ids.device, parents)
+
+
+def side_by_side(
+    lengths: Sequence[int], parts: Sequence[Sequence[int]], device: torch.device, parents: Sequence[int] = ()
+) -> Layout:
+    """Segments that lie end to end with these lengths, those of each part in a bucket.
+
+    parents: the segment that each continues, -1 for none. All of a part continue one, or none does.
+    """
+    ends = list(accumulate(lengths))
+    tokens, places = [], torch.empty(ends[-1], dtype=torch.int64)
+    first_places = {}
     buckets = []
-    for part in _parts(lengths, parents):
-        bucket = side_by_side(lengths, part, device)
-        if parents[part[0]] >= 0:
-            prompts = sorted({parents[s] for s in part})
-            bucket.prompt = side_by_side(lengths, prompts, device)
+    start = 0
+    for part in parts:
+        longest = max(lengths[s] for s in part)
+        buckets.append(Bucket(start, len(part), longest))
+        for segment in part:
+            own = torch.arange(lengths[segment])
+            first_places[segment] = start
+            first = ends[segment] - lengths[segment]
+            places[first : ends[segment]] = own + start
+            tokens.append(F.pad(own + first, (0, longest - len(own)), value=-1))
+            start += longest
+    every = torch.cat(tokens)
+    prompts = sorted({p for p in parents if p >= 0})
+    for bucket, part in zip(buckets, parts, strict=True):
+        if prompts and parents[part[0]] >= 0:
             bucket.parents = torch.tensor([prompts.index(parents[s]) for s in part], device=device)
             bucket.prompt_lengths = torch.tensor([lengths[parents[s]] for s in part], device=device)
-        buckets.append(bucket)
-    return Layout(tuple(buckets), torch.cat([bucket.tokens for bucket in buckets]).argsort())
+            bucket.prompt_length = max(lengths[parents[s]] for s in part)
+    return Layout(
+        tuple(buckets),
+        every.clamp(min=0).to(device),
+        places.to(device),
+        (every < 0).nonzero().squeeze(-1).to(device),
+        _prompt_places([(first_places[p], lengths[p]) for p in prompts], device) if prompts else None,
+    )
+
+
+def _prompt_places(prompts: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """[m, P], from the first place and the length of each."""
+    longest = max(length for _, length in prompts)
+    rows = [F.pad(torch.arange(first, first + length), (0, longest - length)) for first, length in prompts]
+    return torch.stack(rows).to(device)
 
 
 def padded_tokens(batch: MicroBatch) -> int:
@@ -139,38 +204,44 @@ def attend(
     """What transformers' layers call. query [1, A, T, D], key and value [1, K, T, D] -> [1, T, A, D]."""
     if layout is None:
         raise RuntimeError("this model is the policy of a PolicyEngine: call rl.policy.token_logprobs, not the model")
+    on_cpu = query.device.type == "cpu"  # where the kernel's backward pass in bfloat16 takes four times as long
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    mixed = [_attend_bucket(bucket, q, k, v, scaling, sliding_window, softcap) for bucket in layout.buckets]
-    return torch.cat(mixed)[layout.order].unsqueeze(0), None
+    q, k, v = (layout.lay(x.float() if on_cpu else x) for x in (q, k, v))
+    prompts = layout.prompt_rows(k), layout.prompt_rows(v)
+    mixed = [_attend_bucket(bucket, q, k, v, prompts, scaling, sliding_window, softcap) for bucket in layout.buckets]
+    return layout.take_back(torch.cat(mixed)).to(value.dtype).unsqueeze(0), None
 
 
 def _attend_bucket(
-    bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None
+    bucket: Bucket,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    prompts: tuple[Tensor | None, Tensor | None],
+    scale: float,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
-    """[t, A, D], the tokens of the bucket one after the other."""
-    queries, keys, values = (bucket.laid_out(x) for x in (q, k, v))
-    if bucket.prompt is not None and bucket.parents is not None:
-        keys, values = (
-            torch.cat((bucket.prompt.laid_out(x).index_select(0, bucket.parents), own), dim=2)
-            for x, own in ((k, keys), (v, values))
-        )
-    return bucket.taken_back(attention(queries, keys, values, bucket.mask(window), scale, softcap))
+    """[n * l, A, D], from the queries, keys and values of all places, and the keys and values of prompts."""
+    rows = [bucket.rows(x) for x in (q, k, v)]
+    if bucket.parents is not None:
+        for i, prompt in enumerate(prompts, start=1):
+            assert prompt is not None
+            theirs = prompt[:, : bucket.prompt_length].index_select(0, bucket.parents)
+            rows[i] = torch.cat((theirs, rows[i]), dim=1)
+    queries, keys, values = (x.transpose(1, 2) for x in rows)
+    mixed = attention(queries, keys, values, bucket.mask(window, q.device), scale, softcap)
+    return mixed.transpose(1, 2).flatten(0, 1)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:
     """[n, A, l, D] of queries [n, A, l, D] and keys and values [n, K, L, D]; mask [n or 1, 1, l, L] or None: causal."""
-    if softcap is not None:
-        return _capped(q, k, v, mask, scale, softcap)
-    if q.device.type == "cpu":  # where the kernel's backward pass in bfloat16 takes four times that in float32
-        with torch.autocast("cpu", enabled=False):
-            return _plain(q.float(), k.float(), v.float(), mask, scale).to(v.dtype)
-    return _plain(q, k, v, mask, scale)
-
-
-def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    )  # fmt: skip
+    with torch.autocast("cpu", enabled=False):  # which would take float32 for bfloat16; on a GPU it does so still
+        if softcap is not None:
+            return _capped(q, k, v, mask, scale, softcap)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+        )  # fmt: skip
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:

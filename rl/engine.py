@@ -342,7 +342,7 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # not in musl
-            libc.mallopt(trim_threshold, 2**31 - 1)
+            libc.mallopt(trim_threshold, -1)
             libc.mallopt(mmap_threshold, 2**30)
 
 

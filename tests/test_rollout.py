@@ -9,13 +9,15 @@ import torch
 from families import FAMILIES, build
 from transformers import AutoModelForCausalLM, GPT2Config
 
+import rl.rollout.cache as cache_module
 import rl.rollout.decoder as decoder_module
 from data.problem import Problem, ask
 from rl.batch import Trajectory, build_micro_batches
 from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, load_tokenizer, token_logprobs
+from rl.rollout.cache import Cache
 from rl.rollout.hf import HFRollout
-from rl.rollout.native import Cache, NativeRollout
+from rl.rollout.native import NativeRollout
 from rl.rollout.sampling import draw, row_seed, row_uniforms, truncate
 from rl.tiny import build_tiny_model
 
@@ -91,18 +93,20 @@ def assert_alone_and_together_as_generate(engine, prompts):
     assert [tokens(engine.generate([prompt], params, seed=2))[0] for prompt in prompts] == together
 
 
-@pytest.mark.parametrize("worth_packing", [1, 1 << 30])  # every matrix in oneDNN's own order, or none
+# Every matrix in oneDNN's own order and prompts read where they lie, or none and a copy in each row.
+@pytest.mark.parametrize(("worth_packing", "copied_prompt"), [(1, 0), (1 << 30, 64)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_native_engine_samples_what_transformers_modules_sample(
-    family, worth_packing, prompts, tokenizer, tmp_path, monkeypatch
+    family, worth_packing, copied_prompt, prompts, tokenizer, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(decoder_module, "WORTH_PACKING", worth_packing)
+    monkeypatch.setattr(cache_module, "COPIED_PROMPT", copied_prompt)
     path = build(family, tmp_path, eos_token_id=tokenizer.eos_token_id)
     params = SamplingParams(completions=5, max_tokens=24, temperature=0.9, top_p=0.95, min_p=0.001)
-    expected = HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=0)
+    expected = HFRollout(path, tokenizer, "float32", CPU).generate(prompts, params, seed=1)
     for max_rows in (256, 7, 1):  # all at once; rows that come in where others left; one by one
         engine = NativeRollout(path, tokenizer, "float32", CPU, max_rows=max_rows)
-        found = engine.generate(prompts, params, seed=0)
+        found = engine.generate(prompts, params, seed=1)
         assert tokens(found) == tokens(expected)
         for one, other in zip(found, expected, strict=True):
             for ours, theirs in zip(one.completions, other.completions, strict=True):
@@ -141,20 +145,25 @@ def test_completions_are_handed_over_as_they_end(prompts, path, tokenizer):
     assert waited != sorted(waited)  # shorter ones first, not in order
 
 
-def test_the_cache_stays_within_its_memory_and_says_when_one_row_does_not_fit(prompts, path, tokenizer):
+@pytest.mark.parametrize("copied_prompt", [0, 64])
+def test_the_cache_stays_within_its_memory_and_says_when_one_row_does_not_fit(
+    copied_prompt, prompts, path, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(cache_module, "COPIED_PROMPT", copied_prompt)
     params = SamplingParams(completions=8, max_tokens=16)
     plain = NativeRollout(path, tokenizer, "float32", CPU)
     per_token = plain.decoder.kv_bytes_per_token
     assert per_token == 2 * 2 * 1 * 16 * 4  # keys and values, 2 layers, 1 head of 16, float32
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    small = (3 * 16 + 2 * longest) * per_token / 2**30
+    row = 16 + (longest if copied_prompt else 0)
+    small = (3 * row + 2 * longest) * per_token / 2**30
     engine = NativeRollout(path, tokenizer, "float32", CPU, kv_memory_gb=small)
     rows, num_prompts, *_ = engine._room(prompts, params)
     assert (rows, num_prompts) == (3, 2)
     cache = Cache(engine.decoder, *engine._room(prompts, params))
     assert cache.rows.nbytes + cache.prompts.nbytes <= small * 2**30
     assert tokens(engine.generate(prompts, params, seed=0)) == tokens(plain.generate(prompts, params, seed=0))
-    engine = NativeRollout(path, tokenizer, "float32", CPU, kv_memory_gb=(longest + 15) * per_token / 2**30)
+    engine = NativeRollout(path, tokenizer, "float32", CPU, kv_memory_gb=(longest + row - 1) * per_token / 2**30)
     with pytest.raises(ValueError, match=r"sampling\.max_tokens=16 need \d+: raise rollout\.kv_memory_gb to"):
         engine.generate(prompts, params, seed=0)
 

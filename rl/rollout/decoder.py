@@ -56,13 +56,16 @@ class Norm:
     def __init__(self, module: Any, from_one: bool) -> None:
         self.module, self.from_one = module, from_one
         self.eps = float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)))
-        self.weight = torch.empty(0)
+        self.weight = self.floor = torch.empty(0)
 
     def refresh(self) -> None:
         self.weight = self.module.weight.float() + float(self.from_one)
+        self.floor = self.weight.new_tensor([self.eps])
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        # F.rms_norm is made of more operations on a CPU.
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x * torch.addcmul(self.floor, norm, norm, value=1 / x.shape[-1]).rsqrt_()).mul_(self.weight)
 
 
 @dataclass(slots=True)

@@ -46,6 +46,9 @@ def first_beyond(weights: Tensor, uniforms: Tensor) -> Tensor:
     Cumulated over blocks first and then inside the one block, which a large vocabulary is not slow with.
     """
     last = weights.shape[-1] - 1
+    if last < 4 * BLOCK:  # a second search would take longer than it saves
+        cumulated = weights.cumsum(dim=-1)
+        return _place(cumulated, uniforms * cumulated[:, -1])[0].squeeze(-1)
     weights = F.pad(weights, (0, -weights.shape[-1] % BLOCK))
     blocks = weights.view(len(weights), -1, BLOCK)
     cumulated = blocks.sum(dim=-1).cumsum(dim=-1)
@@ -57,11 +60,16 @@ def first_beyond(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 def _search(cumulated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """[B, n] -> the first places [B] where it exceeds the threshold [B], and what of the threshold is left there."""
-    # The largest float32 below 1 keeps the threshold below the total, so that no weight of 0 is chosen.
-    threshold = torch.minimum(threshold, cumulated[:, -1] * (1 - 2**-24)).unsqueeze(-1)
-    place = torch.searchsorted(cumulated, threshold, right=True).clamp(max=cumulated.shape[-1] - 1)
+    place, threshold = _place(cumulated, threshold)
     before = F.pad(cumulated, (1, 0)).gather(-1, place)
     return place.squeeze(-1), (threshold - before).squeeze(-1)
+
+
+def _place(cumulated: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """The place [B, 1] and the threshold that was used [B, 1]."""
+    # The largest float32 below 1 keeps the threshold below the total, so that no weight of 0 is chosen.
+    threshold = torch.minimum(threshold, cumulated[:, -1] * (1 - 2**-24)).unsqueeze(-1)
+    return torch.searchsorted(cumulated, threshold, right=True).clamp(max=cumulated.shape[-1] - 1), threshold
 
 
 def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
