@@ -24,7 +24,7 @@ from rl.batch import Trajectory, build_micro_batches
 from rl.binding import build, locate
 from rl.config import LoraConfig, TrainConfig
 from rl.engine import PolicyEngine
-from rl.policy import check_model_path, load_model, local_or_hub
+from rl.policy import check_model_path, compile_layers, load_model, local_or_hub
 
 SAY_EVERY = 50  # steps of a cold start
 
@@ -130,6 +130,8 @@ def policy_model(config: TrainConfig, path: str) -> nn.Module:
     model = load_model(path, dtype, config.model.attention)
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.model.compile:
+        compile_layers(model)
     if not config.model.lora.rank:
         return model
     with torch.random.fork_rng(devices=[]):  # the adapters' start is drawn: by the run's seed, whatever drew before

@@ -41,10 +41,11 @@ from rl.trainer import Parts, Run, train
 
 MIN_FREE_BYTES = 1 << 27
 # Settings that may change between a checkpoint and its resume: none changes what a step computes.
-# The first two change memory and speed; floating-point sums come in another order, so not to the last bit.
+# The first three change memory and speed; floating-point sums come in another order, so not to the last bit.
 FREE_TO_CHANGE = (
     "batch.tokens_per_micro_batch.",
     "model.gradient_checkpointing.",
+    "model.compile.",
     "resume",
     "run.",
     "eval.",

@@ -188,6 +188,7 @@ def _parts(lengths: Sequence[int], parents: Sequence[int]) -> list[list[int]]:
     return parts
 
 
+@torch.compiler.disable  # its shapes are of each micro-batch anew
 def attend(
     module: nn.Module,
     query: Tensor,

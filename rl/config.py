@@ -59,6 +59,7 @@ class ModelConfig:
     # transformers' attn_implementation; null: ours, which shares prompts, for families that it knows, else its default
     attention: str | None = None
     gradient_checkpointing: bool = False
+    compile: bool = False  # torch.compile of each layer of the update; not with zero3
     lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:
@@ -227,6 +228,11 @@ class TrainConfig:
             )
         if self.eval.correct is not None:
             check_choice("eval.correct", self.eval.correct, self.rewards)
+        if self.model.compile and self.engine.name.startswith("zero3"):
+            raise ValueError(
+                f"model.compile=true does not go with engine={self.engine.name}, which gathers weights as each layer "
+                "is called: take engine=zero2, or model.compile=false"
+            )
         if self.model.path is None and not self.model.build:
             raise ValueError("model.path must name a Hugging Face directory or a hub model, got null")
 

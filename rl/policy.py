@@ -87,6 +87,13 @@ def disable_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
+def compile_layers(model: PreTrainedModel) -> None:
+    """Each decoder layer is compiled as it is first called, for any number of tokens. Our attention stays as it is."""
+    layers: Any = model.get_decoder().layers
+    for layer in layers:
+        layer.compile(dynamic=True)
+
+
 def local_or_hub(path: str) -> str:
     """The directory with ~ expanded where there is one, else the hub name as it is."""
     directory = Path(path).expanduser()

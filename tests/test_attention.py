@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 import rl.head as head_module
 from rl.attention import PACKED, can_share_prompts, layout, padded_tokens
 from rl.batch import MicroBatch, Trajectory, build_micro_batches, by_prompt, micro_batch, padding_fraction
-from rl.policy import Policy, is_packed, load_model, token_logprobs
+from rl.policy import Policy, compile_layers, is_packed, load_model, token_logprobs
 
 
 @pytest.fixture
@@ -101,6 +101,28 @@ def test_gradient_checkpointing_changes_nothing(model_path):
         policy(batch, lambda values, index, own=batch: loss_of(own, values, index))[2].backward()
         grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("model_path", ["llama"], indirect=True)
+def test_compiled_layers_give_the_same_gradient(model_path):
+    grads = []
+    for compiled in (False, True):
+        model = load_model(model_path, "float32")
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if compiled:
+            compile_layers(model)
+        policy = Policy(model, 1.0).train()
+        torch._dynamo.utils.counters.clear()
+        for groups in (3, 2):  # the second has another number of tokens, and is not compiled anew
+            model.zero_grad()
+            items = draw_trajectories(groups)
+            batch = micro_batch(items, [1.0] * len(items), share_prompts=True)
+            policy(batch, lambda values, index, own=batch: loss_of(own, values, index))[2].backward()
+            frames = torch._dynamo.utils.counters["frames"]["ok"]
+            grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+        assert (frames > 0) == compiled
+    for plain, ours in zip(grads[:2], grads[2:], strict=True):
+        assert (plain - ours).norm() < 1e-5 * plain.norm()
 
 
 @pytest.mark.parametrize("model_path", ["llama"], indirect=True)

@@ -60,6 +60,7 @@ def refusal(*overrides: str) -> str:
         (["recipe=grpo_tiny", "model.dtype=float16"], "model.dtype must be one of float32, bfloat16, got 'float16'"),
         (["recipe=grpo_tiny", "eval.correct=math"], "eval.correct must be one of math_answer, think_format"),
         (["recipe=grpo_tiny", "eval.pass_k=9"], "eval.pass_k=9 needs as many completions"),
+        (["recipe=grpo_tiny", "model.compile=true", "engine=zero3"], "take engine=zero2, or model.compile=false"),
         (["recipe=grpo_tiny", "batch.prompts=0"], "batch.prompts must be 1 or more, got 0"),
         (["recipe=grpo_tiny", "checkpoint.keep=0"], "checkpoint.keep must be 1 or more, got 0"),
         (["recipe=grpo_math", "model.path=null"], "model.path must name a Hugging Face directory or a hub model"),
