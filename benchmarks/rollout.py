@@ -162,7 +162,9 @@ def main() -> None:
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     from benchmarks import machine
     from benchmarks.works import WORKS
+    from rl.engine import keep_freed_memory
 
+    keep_freed_memory()  # as in training, and for every engine
     work = WORKS[options.work]
     with tempfile.TemporaryDirectory() as scratch:
         found = rates(samplers(options, work, Path(scratch)), options.repeats, options.threads)
