@@ -1,6 +1,6 @@
 # make train   the main job on the embedded default: no GPU, no download of models or data
 # make test    the whole test suite
-# make test-vllm   the vLLM engine against transformers, in an environment of its own (3.4 GB)
+# make test-vllm   the vLLM engines against transformers, with vLLM in an environment of its own (3.4 GB)
 # make lint    ruff and mypy
 #
 # Each first makes .venv from requirements.lock; the second time this costs nothing.
@@ -52,8 +52,11 @@ test: install
 	@.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-test-vllm: .venv-vllm/.installed
+# In the training process, and then as servers of a trainer that has no vLLM.
+test-vllm: install .venv-vllm/.installed
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/test_vllm.py $(ARGS)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python \
+	    .venv/bin/python -m pytest tests/test_server.py $(ARGS)
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

@@ -24,7 +24,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rl import distributed
 from rl.algorithms import Algorithm, LossInputs
-from rl.batch import MicroBatch, padding_fraction
+from rl.batch import MicroBatch, Trajectory, micro_batch, padding_fraction
 from rl.config import OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
@@ -69,6 +69,12 @@ class PolicyEngine:
         return ZERO_STAGE[self.name] > 0
 
     @property
+    def dtype(self) -> str:
+        """What its matrix products are computed in."""
+        is_half = self.autocast or next(self.model.parameters()).dtype == torch.bfloat16
+        return "bfloat16" if is_half else "float32"
+
+    @property
     def shares_prompts(self) -> bool:
         """Whether micro-batches may hold a prompt once for several trajectories."""
         return is_packed(self.model)
@@ -99,6 +105,18 @@ class PolicyEngine:
             raise ValueError("the algorithm uses a reference model (algorithm.beta > 0), but none was loaded")
         with disable_adapter():
             return self.logprobs(micro_batches)
+
+    @torch.no_grad()
+    def probe(self, token_ids: Sequence[int]) -> list[float]:
+        """Log-probabilities of T tokens under the current weights, at temperature 1: [T - 1] float32, nats.
+
+        What a sampler that holds the same weights must give for the same tokens. Equal on all ranks.
+        """
+        item = Trajectory(token_ids[:1], token_ids[1:], [0.0] * (len(token_ids) - 1), 0.0)
+        batch = micro_batch([item], [0.0]).to(self.device)
+        with self._autocast():
+            logprobs, _, _ = self.policy(batch, temperature=1.0)
+        return logprobs[batch.loss_mask].tolist()
 
     def update(self, micro_batches: Sequence[MicroBatch], algorithm: Algorithm) -> Tally:
         """One optimizer step on the whole batch. Gives this rank's share of the metrics.

@@ -125,14 +125,17 @@ class Policy(nn.Module):
         is_plain = type(head) is nn.Linear and getattr(head, "bias", None) is None
         self.fused_head = FusedHead(head.weight) if is_plain else None  # type: ignore[arg-type]
 
-    def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(
+        self, batch: MicroBatch, loss_of: LossOf | None = None, temperature: float | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities and entropies [T], and the loss where it is asked for: then it alone carries a gradient.
 
-        loss_of is given the log-probabilities [m] of some tokens with a loss, and their places [m] in the batch. A
-        plain tuple: ZeRO-3's hooks look no deeper.
+        loss_of is given the log-probabilities [m] of some tokens with a loss, and their places [m] in the batch.
+        temperature, without a loss only, takes the place of the policy's own. A plain tuple: ZeRO-3's hooks look no
+        deeper.
         """
         if loss_of is None or self.fused_head is None:
-            scores = token_logprobs(self.model, batch, self.temperature)
+            scores = token_logprobs(self.model, batch, temperature or self.temperature)
             loss = None
             if loss_of is not None:
                 chosen = batch.loss_mask.nonzero().squeeze(-1)

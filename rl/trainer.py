@@ -27,7 +27,7 @@ from rl.evaluate import Evaluation, Extract, evaluate
 from rl.experience import Prompt, ScoredGroup
 from rl.metrics import Tally, rollout_tally
 from rl.record import write_rollouts
-from rl.rollout import RolloutEngine
+from rl.rollout import ProvesWeights, RolloutEngine
 from rl.tracking import Tracker
 
 CURVES_EVERY = 10  # steps
@@ -106,7 +106,7 @@ class Run:
 def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
     """Collective: from run.next_step to the end. False if it was asked to stop before. The state is saved either way,
     also when a reward or the sampling fails on any rank."""
-    parts.rollout.load_weights(parts.policy.weights(), policy_step=parts.policy.step)
+    sync(parts, parts.policy.step)
     finished = True
     with run.stopping_at_signals():
         for step in range(run.next_step, config.steps):
@@ -151,9 +151,22 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
             tally = parts.policy.update(micro_batches, parts.algorithm)
             run.next_step = step + 1  # from here on a checkpoint is of this step
         with run.time("sync"):
-            parts.rollout.load_weights(parts.policy.weights(), policy_step=step + 1)
+            sync(parts, step + 1)
     tally.merge(rollout_tally(groups))
     log(step, tally, groups, run)
+
+
+def sync(parts: Parts, step: int) -> None:
+    """Collective: the sampler gets the weights of policy step `step`, and shows, where it can, that it has them.
+
+    FailedTogether where it computes with others: sampling from stale weights would be silent.
+    """
+    with distributed.together():
+        parts.rollout.load_weights(parts.policy.weights(), policy_step=step)
+    if isinstance(parts.rollout, ProvesWeights):
+        expected = parts.policy.probe(parts.rollout.probe_ids)
+        with distributed.together():
+            parts.rollout.check_weights(expected, parts.policy.dtype)
 
 
 def my_share(prompts: Sequence[Prompt]) -> list[Prompt]:

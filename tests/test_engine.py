@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from update_on_ranks import ALGORITHMS, LONGEST, build_engine, trajectories
+from update_on_ranks import ALGORITHMS, LONGEST, PROBE, build_engine, trajectories
 
 from rl.batch import Trajectory, build_micro_batches
 from rl.config import OptimizerConfig
@@ -51,6 +51,7 @@ class Result:
     rows: list[dict[str, float]]
     gradients: dict[str, Tensor]
     weights: dict[str, Tensor]
+    probed: list[float]  # log-probabilities of PROBE[1:] under these weights
     errors: list[str | None]  # of each rank, where the run was to fail
 
 
@@ -69,9 +70,10 @@ def torchrun(num_ranks: int, directory: Path, model_path: Path, runs: dict[str, 
 
 def read(directory: Path) -> Result:
     if (directory / "errors.json").exists():
-        return Result([], {}, {}, json.loads((directory / "errors.json").read_text()))
+        return Result([], {}, {}, [], json.loads((directory / "errors.json").read_text()))
     rows = json.loads((directory / "rows.json").read_text())
-    return Result(rows, torch.load(directory / "gradients.pt"), torch.load(directory / "weights.pt"), [])
+    probed = json.loads((directory / "probed.json").read_text())
+    return Result(rows, torch.load(directory / "gradients.pt"), torch.load(directory / "weights.pt"), probed, [])
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def together(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]
         runs[f"{engine}_dr_grpo"] = {"engine": engine, "algorithm": "dr_grpo", "tokens": SEVEN}
         saved = str(directory / f"{engine}_state")
         runs[f"{engine}_first_half"] = {"engine": engine, "tokens": SEVEN, "steps": 2, "save": saved}
-        runs[f"{engine}_second_half"] = {"engine": engine, "tokens": SEVEN, "load": saved}
+        runs[f"{engine}_second_half"] = {"engine": engine, "tokens": SEVEN, "load": saved, "probe": True}
         runs[f"{engine}_lora"] = {"engine": engine, "algorithm": "grpo_kl", "tokens": SEVEN, "lora": True}
     for engine, other in {"ddp": "zero2", "zero2": "ddp"}.items():
         state = str(directory / f"{other}_state")
@@ -208,6 +210,23 @@ def test_an_engine_that_was_saved_and_loaded_goes_on_to_the_same_bits(engine, to
     )
 
 
+def probe_of(path: Path, weights: dict[str, Tensor]) -> list[float]:
+    """What transformers gives for PROBE[1:] with these weights."""
+    model = load_model(str(path), "float32")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+        logprobs = model(torch.tensor([PROBE])).logits[0].log_softmax(dim=-1)
+    return logprobs[:-1].gather(-1, torch.tensor(PROBE[1:]).unsqueeze(-1)).squeeze(-1).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [*ENGINES, *(f"{engine}_lora" for engine in ENGINES), "zero3_wide"])
+def test_the_probe_is_what_transformers_gives_with_the_same_weights(run, together, model_path, wide_model_path):
+    path = wide_model_path if run.endswith("wide") else model_path
+    assert together[run].probed == pytest.approx(probe_of(path, together[run].weights), abs=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_ranks_update_lora_adapters_as_one(engine, alone, together):
@@ -294,6 +313,21 @@ def train(engine: PolicyEngine, steps: int, algorithm: str = "grpo") -> list[dic
 
 def copies(engine: PolicyEngine) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in engine.weights()}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_the_probe_is_at_temperature_1_whatever_the_policy_samples_at(temperature, model_path):
+    engine = PolicyEngine(
+        load_model(str(model_path), "float32"), engine="ddp", optimizer=OptimizerConfig(), steps=1,
+        temperature=temperature,
+    )  # fmt: skip
+    assert engine.probe(PROBE) == pytest.approx(probe_of(model_path, copies(engine)), abs=1e-5)
+
+
+def test_an_engine_knows_what_it_computes_in(model_path):
+    assert engine_of(model_path).dtype == "float32"
+    assert engine_of(model_path, autocast=True).dtype == "bfloat16"
+    assert engine_of(model_path, dtype="bfloat16").dtype == "bfloat16"
 
 
 def test_the_loss_of_an_update_is_minus_the_mean_advantage_and_its_metrics_are_the_tokens_means(model_path):

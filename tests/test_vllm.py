@@ -12,11 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config
+from vllm_claims import (
+    assert_endings,
+    assert_independent_of_neighbours,
+    assert_logprobs_of,
+    assert_same_greedy,
+    changed,
+    plain_probe,
+    prompts_of,
+)
 
-from data.problem import Problem, ask
-from rl.batch import Trajectory, build_micro_batches
-from rl.experience import Prompt, SamplingParams
-from rl.policy import load_model, load_tokenizer, token_logprobs
+from rl.experience import SamplingParams
+from rl.policy import load_model, load_tokenizer
 from rl.rollout.auto import auto_rollout
 from rl.rollout.hf import HFRollout
 from rl.rollout.native import NativeRollout
@@ -50,37 +57,13 @@ def engine(path, tokenizer):
 
 @pytest.fixture
 def prompts(tokenizer):
-    # The last is longer than two blocks of vLLM's prefix cache, so that one computed with old weights would show.
-    questions = ["What is 1+2?", "What is 9+8-7+6?", "Why?", "What is " + "+".join(map(str, range(100, 180))) + "?"]
-    return [
-        Prompt(Problem(q, ask(q), "", "x"), i, q, tuple(tokenizer(q)["input_ids"])) for i, q in enumerate(questions)
-    ]
-
-
-def changed(path):
-    """The model with other weights: some other seed's."""
-    model = load_model(path, "float32")
-    with torch.no_grad():
-        for i, parameter in enumerate(model.parameters()):
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))
-    return model
-
-
-def assert_same_greedy(engine, path, tokenizer, prompts, model):
-    reference = HFRollout(path, tokenizer, "float32", CPU)
-    reference.load_weights(model.named_parameters(), 0)
-    params = SamplingParams(completions=1, max_tokens=24, temperature=0.0)
-    ours, theirs = engine.generate(prompts, params, 0), reference.generate(prompts, params, 0)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.completions[0].token_ids == other.completions[0].token_ids
-        assert one.completions[0].text == other.completions[0].text
-        assert one.completions[0].finish_reason == other.completions[0].finish_reason
-        assert one.completions[0].logprobs == pytest.approx(other.completions[0].logprobs, abs=1e-4)
+    return prompts_of(tokenizer)
 
 
 def test_greedy_tokens_are_those_of_transformers_before_and_after_new_weights(engine, path, tokenizer, prompts):
     for model in (load_model(path, "float32"), changed(path)):
         engine.load_weights(model.named_parameters(), 1)
+        engine.check_weights(plain_probe(model, engine.probe_ids), "float32")
         assert_same_greedy(engine, path, tokenizer, prompts, model)
 
 
@@ -88,41 +71,17 @@ def test_greedy_tokens_are_those_of_transformers_before_and_after_new_weights(en
 def test_sampled_logprobs_are_the_trainers(temperature, engine, path, prompts):
     model = changed(path)
     engine.load_weights(model.named_parameters(), 3)
-    params = SamplingParams(completions=4, max_tokens=16, temperature=temperature)
-    for group in engine.generate(prompts, params, 0):
-        for done in group.completions:
-            item = Trajectory(group.prompt.token_ids, done.token_ids, done.logprobs, 1.0)
-            (batch,) = build_micro_batches(
-                [item], "token", tokens_per_micro_batch=1, max_completion_tokens=16, gather=lambda value: [value]
-            )
-            ours = token_logprobs(model, batch, temperature).logprobs[batch.loss_mask]
-            assert done.logprobs == pytest.approx(ours.tolist(), abs=1e-4)
-            assert done.policy_step == 3
+    assert_logprobs_of(model, engine, prompts, temperature)
 
 
 def test_a_completion_does_not_depend_on_its_neighbours(engine, path, prompts):
     engine.load_weights(load_model(path, "float32").named_parameters(), 0)
-    params = SamplingParams(completions=3, max_tokens=16)
-    together = engine.generate(prompts, params, seed=5)
-    alone = engine.generate(prompts[1:2], params, seed=5)
-    assert [done.token_ids for done in alone[0].completions] == [done.token_ids for done in together[1].completions]
-    assert len({tuple(done.token_ids) for done in together[1].completions}) == 3
+    assert_independent_of_neighbours(engine, prompts)
 
 
 def test_completions_end_as_those_of_transformers_end(engine, path, tokenizer, prompts):
     engine.load_weights(load_model(path, "float32").named_parameters(), 0)
-    params = SamplingParams(completions=16, max_tokens=64, stop=("e", "90"))
-    done = [done for group in engine.generate(prompts, params, seed=1) for done in group.completions]
-    by_end = [item for item in done if item.token_ids[-1] == tokenizer.eos_token_id]
-    by_text = [item for item in done if item.finish_reason == "stop" and item not in by_end]
-    cut = [item for item in done if item.finish_reason == "length"]
-    assert min(len(by_end), len(by_text), len(cut)) > 0
-    assert all(item.finish_reason == "stop" and not item.text.endswith(tokenizer.eos_token) for item in by_end)
-    assert all("e" in item.text or "90" in item.text for item in by_text)
-    assert all(len(item.token_ids) == 64 for item in cut)
-    for item in done:
-        body = item.token_ids[:-1] if item in by_end else item.token_ids
-        assert item.text == tokenizer.decode(body)
+    assert_endings(engine, tokenizer, prompts)
 
 
 def test_no_stop_text_is_passed_over(engine, path, tokenizer, prompts):
@@ -203,10 +162,19 @@ def test_an_engine_that_keeps_its_old_weights_is_found_out(engine, path, monkeyp
         engine.load_weights(changed(path).named_parameters(), 1)
 
 
+def test_an_engine_that_keeps_its_old_tied_head_is_found_out(engine, path, monkeypatch):
+    engine.load_weights(load_model(path, "float32").named_parameters(), 0)
+    model = changed(path)
+    monkeypatch.setattr(engine.check, "_tied", None)  # the head goes with the embedding, or so one would think
+    engine.load_weights(model.named_parameters(), 1)
+    with pytest.raises(RuntimeError, match=r"weights of policy step 1: .* nats, 0\.001 is the most"):
+        engine.check_weights(plain_probe(model, engine.probe_ids), "float32")
+
+
 def test_the_first_weights_must_be_complete_too(engine, path):
     weights = dict(load_model(path, "float32").named_parameters())
     weights.pop("model.norm.weight")
-    engine._total = None  # as before the first weights
+    engine.check._digest = None  # as before the first weights
     with pytest.raises(ValueError, match=r"model\.norm\.weight"):
         engine.load_weights(weights.items(), 9)
 
@@ -217,9 +185,9 @@ def test_a_foreign_a_doubled_and_a_misshapen_parameter_are_refused(engine, path)
     for extra in ({"model.model.norm.weight": norm}, {"model.norm.weight": norm[:-1]}):
         name = next(iter(extra))
         with pytest.raises(ValueError, match=name):
-            list(engine._checked((weights | extra).items(), dict(engine._shapes), []))
+            list(engine.check.checked((weights | extra).items()))
     with pytest.raises(ValueError, match="twice"):
-        list(engine._checked([*weights.items(), ("model.norm.weight", norm)], dict(engine._shapes), []))
+        list(engine.check.checked([*weights.items(), ("model.norm.weight", norm)]))
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")

@@ -30,6 +30,7 @@ from rl.policy import load_model, unwrapped  # noqa: E402
 
 ALGORITHMS = {"grpo": GRPO(), "grpo_kl": GRPO(beta=0.1), "dr_grpo": DrGRPO()}
 LONGEST = 25  # tokens of a completion
+PROBE = list(range(1, 13))
 STEPS = 10  # of the whole run, as its schedule sees it
 
 
@@ -78,7 +79,7 @@ def gradients(engine: PolicyEngine) -> dict[str, Tensor]:
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Collective: rows.json, gradients.pt of the first update and weights.pt of the last in settings["out"]."""
+    """Collective: rows.json, gradients.pt of the first update, weights.pt and probed.json of the last, in "out"."""
     algorithm = ALGORITHMS[settings["algorithm"]]
     head.LOGITS_PER_CHUNK = settings.get("logits_per_chunk", 1 << 25)
     engine = build_engine(settings)
@@ -96,16 +97,20 @@ def run(settings: dict[str, Any]) -> None:
             gather=distributed.gather, skip_without_advantage=settings.get("skip", False),
             share_prompts=settings.get("share", True),
         )  # fmt: skip
+        if settings.get("probe"):
+            engine.probe(PROBE)
         rows.append(engine.update(batches, algorithm).reduce(distributed.gather))
         if step == 0 and settings.get("gradients"):
             first = gradients(engine)
     if settings.get("save"):
         engine.save(Path(settings["save"]))
     weights = {name: tensor.clone() for name, tensor in engine.weights()}
+    probed = engine.probe(PROBE)
     if distributed.rank() == 0:
         out = Path(settings["out"])
         out.mkdir(parents=True, exist_ok=True)
         (out / "rows.json").write_text(json.dumps(rows))
+        (out / "probed.json").write_text(json.dumps(probed))
         torch.save(first, out / "gradients.pt")
         torch.save(weights, out / "weights.pt")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -39,4 +39,21 @@ class RolloutEngine(Protocol):
 
     def awake(self) -> AbstractContextManager[None]:
         """Holds device memory only inside the with."""
+        ...
+
+
+@runtime_checkable
+class ProvesWeights(Protocol):
+    """What an engine may have besides: one that samples from a copy it cannot see shows what that copy computes."""
+
+    @property
+    def probe_ids(self) -> Sequence[int]:
+        """[T] tokens, the same on every rank and in every call."""
+        ...
+
+    def check_weights(self, expected: Sequence[float], dtype: str) -> None:
+        """After load_weights, on every rank. RuntimeError where the sampler computes something else than the policy.
+
+        expected: the policy's log-probabilities of probe_ids[1:], [T - 1] nats at temperature 1, computed in dtype.
+        """
         ...
