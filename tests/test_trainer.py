@@ -6,9 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
+from rl.config import OptimizerConfig
 from rl.distributed import FailedTogether
+from rl.engine import PolicyEngine
+from rl.policy import load_model
+from rl.tiny import build_tiny_model
 from rl.trainer import sync
 
 
@@ -19,7 +22,7 @@ class Plain:
         self.given: list[Any] = []
 
     def load_weights(self, weights, policy_step):
-        self.given += [(policy_step, dict(weights))]
+        self.given += [(policy_step, {name for name, _ in weights})]
 
 
 class Proving(Plain):
@@ -33,26 +36,28 @@ class Proving(Plain):
 
     def check_weights(self, expected, dtype):
         if expected != self.computed:
-            raise RuntimeError(f"{self.computed} is not the {dtype} policy's {expected}")
+            raise RuntimeError(f"{self.computed} is not what the {dtype} policy computes")
 
 
-def parts_with(rollout: Plain) -> Any:
-    policy = SimpleNamespace(
-        weights=lambda: iter([("w", torch.ones(1))]), probe=lambda ids: [-0.5 * i for i in ids[1:]], dtype="float32"
-    )
-    return SimpleNamespace(rollout=rollout, policy=policy)
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    path = build_tiny_model(tmp_path_factory.mktemp("trainer") / "model", hidden=32, layers=1, heads=2, kv_heads=1)
+    return PolicyEngine(load_model(str(path), "float32"), engine="ddp", optimizer=OptimizerConfig(), steps=1)
 
 
-def test_an_engine_of_three_methods_gets_the_weights_and_is_asked_for_nothing_else():
+def test_an_engine_of_three_methods_gets_the_weights_and_is_asked_for_nothing_else(policy):
     rollout = Plain()
-    sync(parts_with(rollout), 7)
-    assert rollout.given == [(7, {"w": torch.ones(1)})]
+    sync(SimpleNamespace(rollout=rollout, policy=policy), 7)
+    assert rollout.given == [(7, {name for name, _ in policy.model.named_parameters()})]
 
 
-def test_an_engine_that_can_prove_its_weights_is_held_against_the_policys_probe():
-    rollout = Proving([-1.0, -1.5])
-    sync(parts_with(rollout), 7)
+def test_an_engine_that_can_prove_its_weights_is_held_against_the_policys_probe(policy):
+    right = policy.probe(Proving.probe_ids)
+    assert len(right) == 2
+    assert max(right) < 0
+    rollout = Proving(right)
+    sync(SimpleNamespace(rollout=rollout, policy=policy), 7)
     assert [step for step, _ in rollout.given] == [7]
-    rollout.computed = [-1.0, -1.6]
-    with pytest.raises(FailedTogether, match=r"\[-1.0, -1.6\] is not the float32 policy's \[-1.0, -1.5\]"):
-        sync(parts_with(rollout), 8)
+    rollout.computed = [right[0], right[1] + 0.1]
+    with pytest.raises(FailedTogether, match="is not what the float32 policy computes"):
+        sync(SimpleNamespace(rollout=rollout, policy=policy), 8)
