@@ -35,9 +35,7 @@ class StandIn:
         self.received: list[dict[str, torch.Tensor]] = []  # what each reload found, file by file
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"owner": self}))
-        self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # a client that gives up is no news
+        self.server = _Listener(("127.0.0.1", port), type("Handler", (_Handler,), {"owner": self}))
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
@@ -109,6 +107,14 @@ class StandIn:
             logits = logits / body["temperature"]
         best = logits.log_softmax(dim=-1).topk(5)
         return {f"token_id:{token}": value for token, value in zip(*(t.tolist() for t in best[::-1]), strict=True)}
+
+
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # with the usual 5 a burst of connections overflows, and some are made a second later
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that gives up is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):
