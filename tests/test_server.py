@@ -184,15 +184,19 @@ def test_no_more_requests_are_under_way_than_max_concurrent(build, servers, prom
 
 def test_a_completion_is_handed_over_as_it_arrives(build, servers, prompts):
     engine = build(servers[0])
-    slow = servers[0].sampled  # of the first prompt; the others must not wait for it
     first = list(prompts[0].token_ids)
-    servers[0].act = lambda path, body: time.sleep(1) if body and body.get("prompt") == first else None
-    times: dict[int, float] = {}
-    start = time.monotonic()
-    engine.generate(prompts, PARAMS, 0, finished=lambda i, _, done: times.update({i: time.monotonic() - start}))
-    assert len(slow()) == 16
-    assert times.pop(0) > 1
-    assert max(times.values()) < 1
+    all_others = threading.Event()  # without which the first prompt gets no answer
+    servers[0].act = lambda path, body: all_others.wait(20) and None if body and body.get("prompt") == first else None
+    order: list[int] = []
+
+    def finished(i, place, done):
+        order.append(i)
+        if len(order) == 12:
+            all_others.set()
+
+    engine.generate(prompts, PARAMS, 0, finished=finished)
+    assert sorted(order[:12]) == [1] * 4 + [2] * 4 + [3] * 4
+    assert order[12:] == [0] * 4
 
 
 def test_a_connection_that_breaks_is_tried_again(build, servers, prompts):
@@ -243,7 +247,7 @@ def test_where_no_server_is_left_the_error_says_what_was_seen_of_each(build, ser
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=r"no vLLM server of rollout\.urls is left") as error:
         engine.generate(prompts, PARAMS, 0)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
     for words in (servers[0].url, "engine is dead", servers[1].url, "rollout.request_timeout_s=1"):
         assert words in str(error.value)
 
@@ -411,7 +415,7 @@ def test_a_server_that_does_not_take_the_weights_stops_the_run(failure, said, bu
     with pytest.raises(FailedTogether, match=said) as error:
         engine.load_weights(changed(path).named_parameters(), 2)
     assert servers[1].url in str(error.value)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 def test_a_server_that_is_gone_when_weights_come_is_left_out_and_the_last_one_may_not_be(
@@ -464,7 +468,7 @@ def test_ctrl_c_does_not_wait_for_requests(handler, build, servers, prompts):
             engine.generate(prompts, PARAMS, 0)
     finally:
         signal.signal(signal.SIGINT, earlier)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 15
 
 
 # ---------------------------------------------------------------------- with real servers: make test-vllm
