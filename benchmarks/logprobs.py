@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = 896  # Qwen2.5-0.5B's
 
 
-def measure(side: str, tokens: int, vocabulary: int, dtype: str) -> dict[str, float]:
+def measure(side: str, tokens: int, sequence: int, vocabulary: int, dtype: str) -> dict[str, float]:
     """One pass, forward and backward, after a small one that loads what is loaded lazily."""
     import torch
 
@@ -42,7 +42,7 @@ def measure(side: str, tokens: int, vocabulary: int, dtype: str) -> dict[str, fl
         return (chosen * weights[:count]).sum()
 
     def chunked(count: int) -> Any:
-        sequences = [min(256, count)] * (count // min(256, count))
+        sequences = [min(sequence, count)] * (count // min(sequence, count))
         return fused(
             hidden[:count], targets[:count], 1.0, sequences, lambda logprobs, i: (logprobs * weights[i]).sum()
         )[0]
@@ -61,8 +61,9 @@ def measure(side: str, tokens: int, vocabulary: int, dtype: str) -> dict[str, fl
 
 
 def in_a_process(side: str, vocabulary: int, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--side", side, "--tokens", str(options.tokens)]
-    command += ["--vocabularies", str(vocabulary), "--dtype", options.dtype]
+    command = [sys.executable, __file__, "--side", side, "--dtype", options.dtype]
+    command += ["--tokens", str(options.tokens), "--sequence", str(options.sequence)]
+    command += ["--vocabularies", str(vocabulary)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     if answer.returncode:
@@ -82,22 +83,24 @@ def compare(vocabulary: int, options: argparse.Namespace) -> dict[str, dict[str,
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--sequence", type=int, default=256, help="tokens of each completion")
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[49152, 151936])
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="1,024 tokens, the small vocabulary")
+    parser.add_argument("--quick", action="store_true", help="4,096 tokens, the small vocabulary, once")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
-        options.tokens, options.vocabularies = 1024, [49152]
+        options.tokens, options.vocabularies, options.repeats = 4096, [49152], 1
     return options
 
 
 def main() -> None:
     options = arguments()
     if options.side:
-        print(json.dumps(measure(options.side, options.tokens, options.vocabularies[0], options.dtype)))
+        vocabulary = options.vocabularies[0]
+        print(json.dumps(measure(options.side, options.tokens, options.sequence, vocabulary, options.dtype)))
         return
     from benchmarks import machine
 

@@ -86,11 +86,7 @@ def convert(source: Path, directory: Path, dtype: str, tokenizer_directory: str 
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(source.parent), gguf_file=source.name, quantization_config=GgufConfig(dequantize=True), dtype=dtype
         )
-    except (
-        KeyError,
-        NotImplementedError,
-        ValueError,
-    ) as error:  # its three ways of not knowing a file
+    except (KeyError, NotImplementedError, ValueError) as error:  # what transformers raises for files it does not know
         raise ValueError(f"transformers cannot read {source}: {error}") from error
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, PreTrainedModel
 
 from rl.batch import MicroBatch
@@ -131,42 +132,38 @@ def side_by_side(
 
     parents: the segment that each continues, -1 for none. All of a part continue one, or none does.
     """
-    ends = list(accumulate(lengths))
-    tokens, places = [], torch.empty(ends[-1], dtype=torch.int64)
-    first_places = {}
+    prompts = sorted({p for p in parents if p >= 0})
     buckets = []
     start = 0
     for part in parts:
-        longest = max(lengths[s] for s in part)
-        buckets.append(Bucket(start, len(part), longest))
-        for segment in part:
-            own = torch.arange(lengths[segment])
-            first_places[segment] = start
-            first = ends[segment] - lengths[segment]
-            places[first : ends[segment]] = own + start
-            tokens.append(F.pad(own + first, (0, longest - len(own)), value=-1))
-            start += longest
-    every = torch.cat(tokens)
-    prompts = sorted({p for p in parents if p >= 0})
-    for bucket, part in zip(buckets, parts, strict=True):
+        bucket = Bucket(start, len(part), max(lengths[s] for s in part))
         if prompts and parents[part[0]] >= 0:
             bucket.parents = torch.tensor([prompts.index(parents[s]) for s in part], device=device)
             bucket.prompt_lengths = torch.tensor([lengths[parents[s]] for s in part], device=device)
             bucket.prompt_length = max(lengths[parents[s]] for s in part)
+        buckets.append(bucket)
+        start += bucket.size * bucket.length
+    tokens, places = _where(lengths, parts, buckets)
+    empty = (tokens < 0).nonzero().squeeze(-1)
+    first = [0, *accumulate(lengths)]
+    rows = [places[first[p] : first[p + 1]] for p in prompts]
     return Layout(
-        tuple(buckets),
-        every.clamp(min=0).to(device),
-        places.to(device),
-        (every < 0).nonzero().squeeze(-1).to(device),
-        _prompt_places([(first_places[p], lengths[p]) for p in prompts], device) if prompts else None,
-    )
+        tuple(buckets), tokens.clamp(min=0).to(device), places.to(device), empty.to(device),
+        pad_sequence(rows, batch_first=True).to(device) if rows else None,
+    )  # fmt: skip
 
 
-def _prompt_places(prompts: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-    """[m, P], from the first place and the length of each."""
-    longest = max(length for _, length in prompts)
-    rows = [F.pad(torch.arange(first, first + length), (0, longest - length)) for first, length in prompts]
-    return torch.stack(rows).to(device)
+def _where(lengths: Sequence[int], parts: Sequence[Sequence[int]], buckets: Sequence[Bucket]) -> tuple[Tensor, Tensor]:
+    """The token in each place [W], -1 in an empty one, and the place of each token [T]."""
+    first = [0, *accumulate(lengths)]
+    tokens = []
+    places = torch.empty(first[-1], dtype=torch.int64)
+    for part, bucket in zip(parts, buckets, strict=True):
+        for row, segment in enumerate(part):
+            own = torch.arange(lengths[segment])
+            places[first[segment] : first[segment + 1]] = own + bucket.start + row * bucket.length
+            tokens.append(F.pad(own + first[segment], (0, bucket.length - len(own)), value=-1))
+    return torch.cat(tokens), places
 
 
 def padded_tokens(batch: MicroBatch) -> int:
@@ -246,12 +243,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:
-    """Gemma 2: scores = softcap * tanh(scores / softcap), arXiv:2408.00118, section 2."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    scores = softcap * torch.tanh((q @ k.mT) * (scale / softcap))
+    scores = soft_cap(q @ k.mT, scale, softcap)
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     return torch.softmax(scores.float().masked_fill(~mask, -torch.inf), dim=-1).to(v.dtype) @ v
+
+
+def soft_cap(products: Tensor, scale: float, softcap: float) -> Tensor:
+    """Gemma 2's scores from products of queries and keys: softcap * tanh(scale * products / softcap).
+
+    arXiv:2408.00118, section 2.
+    """
+    return softcap * torch.tanh(products * (scale / softcap))
 
 
 def can_share_prompts(model: PreTrainedModel) -> bool:

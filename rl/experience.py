@@ -8,13 +8,53 @@ P  tokens of one prompt
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, get_args
 
 from data.problem import Problem
 
 FinishReason = Literal["stop", "length"]
+
+# What became of one reward for one completion. Only the first two carry a value.
+State = Literal["ok", "wrong", "no_answer", "undecided", "timeout", "error", "bad_gold"]
+
+
+class Verdict(float):
+    """A reward that also says how it came about; as a number it is its value, 0.0 for every state without one.
+
+    A reward returns one where a bare number would hide the difference between a wrong answer and none, an undecidable
+    one, or a problem whose own answer cannot be read: Verdict(1.0), Verdict(0.0), Verdict(state="no_answer"),
+    Verdict(state="bad_gold", reason="..."). A bare number is "ok", or "wrong" if it is 0.
+    """
+
+    state: State
+    reason: str
+
+    def __new__(cls, value: float = 0.0, *, state: State | None = None, reason: str = "") -> Self:
+        state = state or ("ok" if value else "wrong")
+        if state not in get_args(State):
+            raise ValueError(f"a verdict's state must be one of {', '.join(get_args(State))}, got {state!r}")
+        if value and state != "ok":
+            raise ValueError(f"a verdict of state {state} carries no value, got {value}")
+        verdict = super().__new__(cls, value)
+        verdict.state, verdict.reason = state, reason
+        return verdict
+
+    @property
+    def graded(self) -> bool:
+        """Whether it carries a value."""
+        return self.state in ("ok", "wrong")
+
+    def __reduce__(self) -> tuple[Callable[..., Verdict], tuple[float, State, str]]:
+        return _verdict, (float(self), self.state, self.reason)
+
+    def __repr__(self) -> str:
+        return f"Verdict({float(self)}, state={self.state!r}, reason={self.reason!r})"
+
+
+def _verdict(value: float, state: State, reason: str) -> Verdict:
+    return Verdict(value, state=state, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

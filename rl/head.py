@@ -22,7 +22,7 @@ from torch import Tensor, nn
 # whole sequences, and may couple the tokens of one sequence but not those of several.
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
-LOGITS_PER_CHUNK = 1 << 25  # 128 MB of float32 logits at a time
+LOGITS_PER_CHUNK = 1 << 26  # 256 MB of float32 logits at a time
 
 
 class FusedHead(nn.Module):

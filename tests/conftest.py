@@ -1,4 +1,4 @@
-"""What many tests need: a problem, and quick ways to a completion and a prompt."""
+"""What many tests need: a problem, quick ways to a completion and a prompt, and a model that every engine runs."""
 
 from __future__ import annotations
 
@@ -40,3 +40,26 @@ def make_prompt(problem: Problem) -> Callable[..., Prompt]:
         return Prompt(prefix=prefix, **(defaults | fields))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model with heads of 32, which vLLM on a CPU can serve too. A file may have another one."""
+    from rl.tiny import build_tiny_model
+
+    directory = tmp_path_factory.mktemp("common") / "model"
+    return str(build_tiny_model(directory, hidden=192, heads=6, kv_heads=2, layers=2))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path: str) -> Any:
+    from rl.policy import load_tokenizer
+
+    return load_tokenizer(path)
+
+
+@pytest.fixture
+def prompts(tokenizer: Any) -> list[Prompt]:
+    from vllm_claims import prompts_of
+
+    return prompts_of(tokenizer)

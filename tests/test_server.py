@@ -30,12 +30,11 @@ from vllm_claims import (
     assert_same_greedy,
     changed,
     plain_probe,
-    prompts_of,
 )
 
 from rl.distributed import FailedTogether
 from rl.experience import Group, SamplingParams
-from rl.policy import load_model, load_tokenizer
+from rl.policy import load_model
 from rl.rollout import server as server_module
 from rl.rollout import vllm_http
 from rl.rollout.server import SHARED_MEMORY, ServerRollout, start_command
@@ -45,21 +44,6 @@ from rl.tracking import read_metrics
 from rl.trainer import sync
 
 PARAMS = SamplingParams(completions=4, max_tokens=8)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return str(build_tiny_model(tmp_path_factory.mktemp("server") / "model", hidden=192, heads=6, kv_heads=2, layers=2))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(path):
-    return load_tokenizer(path)
-
-
-@pytest.fixture
-def prompts(tokenizer):
-    return prompts_of(tokenizer)
 
 
 # ---------------------------------------------------------------------- with a server that fails on demand
@@ -107,11 +91,13 @@ def test_a_url_of_another_form_is_refused(url, build):
         build(url)
 
 
-def test_no_url_and_no_concurrency_are_refused(build, servers):
+def test_no_url_no_concurrency_and_no_time_are_refused(build, servers):
     with pytest.raises(ValueError, match=r"rollout\.urls names no server"):
         build()
     with pytest.raises(ValueError, match=r"rollout\.max_concurrent must be at least 1"):
         build(servers[0], max_concurrent=0)
+    with pytest.raises(ValueError, match=r"rollout\.sync_timeout_s must be above 0 seconds, got 0"):
+        build(servers[0], sync_timeout_s=0)
 
 
 def test_where_no_server_answers_the_error_has_the_url_the_key_and_the_command_to_start_one(build, path):

@@ -19,28 +19,16 @@ from vllm_claims import (
     assert_same_greedy,
     changed,
     plain_probe,
-    prompts_of,
 )
 
 from rl.experience import SamplingParams
-from rl.policy import load_model, load_tokenizer
+from rl.policy import load_model
 from rl.rollout.auto import auto_rollout
 from rl.rollout.hf import HFRollout
 from rl.rollout.native import NativeRollout
 from rl.rollout.vllm import VLLMRollout
-from rl.tiny import build_tiny_model
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return str(build_tiny_model(tmp_path_factory.mktemp("vllm") / "model", hidden=192, heads=6, kv_heads=2, layers=2))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(path):
-    return load_tokenizer(path)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +41,6 @@ def engine(path, tokenizer):
     assert random.getstate() == state[0], "vLLM's start has seeded Python's generator"
     assert torch.equal(torch.random.get_rng_state(), state[1]), "vLLM's start has seeded torch's generator"
     return engine
-
-
-@pytest.fixture
-def prompts(tokenizer):
-    return prompts_of(tokenizer)
 
 
 def test_greedy_tokens_are_those_of_transformers_before_and_after_new_weights(engine, path, tokenizer, prompts):

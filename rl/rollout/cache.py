@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rl.attention import attention, seen, side_by_side
+from rl.attention import attention, seen, side_by_side, soft_cap
 from rl.rollout.decoder import Decoder, Layer
 
 COPIED_PROMPT = 32  # tokens, up to which each row has a copy of its prompt
@@ -91,14 +91,12 @@ class RowAttention:
         column = step % cache.ring
         turned = int(own.max()) > column + 1  # some row sees around the end of the ring
         end = cache.copied + (cache.ring if turned else column + 1)
-        self.begin = 0 if turned or cache.copied else end - int(own.max())
+        begin = 0 if turned or cache.copied else end - int(own.max())
         rows = cache.rows[:, :, : len(own)]
         layers, size = rows.shape[1], rows.shape[-1]
         self.new = rows[..., cache.copied + column, :].unbind(1)
-        self.all = (
-            rows[..., self.begin : end, :].view(2, layers, -1, end - self.begin, size).unbind(1)
-        )  # [2, B * K, n, D]
-        columns = torch.arange(self.begin, end, device=own.device) - cache.copied
+        self.all = rows[..., begin:end, :].view(2, layers, -1, end - begin, size).unbind(1)
+        columns = torch.arange(begin, end, device=own.device) - cache.copied
         self.age = torch.where(columns < 0, columns, (column - columns) % cache.ring)  # [n]; below 0: of the prompt
         self.masks: dict[int | None, Tensor] = {}
 
@@ -117,10 +115,16 @@ class RowAttention:
 
     def _weights(self, layer: Layer, q: Tensor, keys: Tensor) -> Tensor:
         """[B * K, Q, n]."""
+        if layer.softcap is None:  # the same in one operation less
+            return torch.softmax(torch.baddbmm(self._mask_of(layer), q, keys.mT, alpha=layer.scale), dim=-1)
+        return self._softmax(layer, torch.bmm(q, keys.mT))
+
+    def _softmax(self, layer: Layer, products: Tensor) -> Tensor:
+        """[B * K, Q, n] of products of queries and keys."""
         mask = self._mask_of(layer)
         if layer.softcap is None:
-            return torch.softmax(torch.baddbmm(mask, q, keys.mT, alpha=layer.scale), dim=-1)
-        return torch.softmax(_capped(torch.bmm(q, keys.mT), layer) + mask, dim=-1)
+            return torch.softmax(torch.add(mask, products, alpha=layer.scale), dim=-1)
+        return torch.softmax(mask + soft_cap(products, layer.scale, layer.softcap), dim=-1)
 
     def _mask_of(self, layer: Layer) -> Tensor:
         """[B * K, 1, n]: 0 where a row's token sees, -inf elsewhere."""
@@ -166,11 +170,7 @@ class SharedPromptAttention(RowAttention):
         prompt_keys, prompt_values = self.prompts[:, layer.index]
         grouped = q.to(keys.dtype).reshape(len(keys), -1, layer.head_size)
         of_prompt = self._apart(self._together(grouped, layer) @ prompt_keys.mT)
-        scores = torch.cat((of_prompt, torch.bmm(grouped, keys.mT)), dim=-1)
-        if layer.softcap is None:
-            weights = torch.softmax(torch.add(self._mask_of(layer), scores, alpha=layer.scale), dim=-1)
-        else:
-            weights = torch.softmax(_capped(scores, layer) + self._mask_of(layer), dim=-1)
+        weights = self._softmax(layer, torch.cat((of_prompt, torch.bmm(grouped, keys.mT)), dim=-1))
         of_prompt, of_own = weights.split((self.num_prompt, keys.shape[1]), dim=-1)
         mixed = self._apart(self._together(of_prompt, layer) @ prompt_values) + torch.bmm(of_own, values)
         return mixed.view(len(q), -1)
@@ -194,12 +194,6 @@ class SharedPromptAttention(RowAttention):
         groups, size = self.members.shape
         rows = x.view(groups, x.shape[1], size, -1, x.shape[-1]).transpose(1, 2)[self.where]
         return rows.flatten(0, 1)
-
-
-def _capped(scores: Tensor, layer: Layer) -> Tensor:
-    """Gemma 2's soft cap, arXiv:2408.00118, section 2."""
-    assert layer.softcap is not None
-    return torch.tanh(scores * (layer.scale / layer.softcap)) * layer.softcap
 
 
 def _mask(allowed: Tensor) -> Tensor:

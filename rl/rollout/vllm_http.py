@@ -51,6 +51,10 @@ class Deadline:
     key: str
     seconds: float
 
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise ValueError(f"{self.key} must be above 0 seconds, got {self.seconds}")
+
     def __str__(self) -> str:
         return f"{self.key}={self.seconds:g}"
 
