@@ -1,0 +1,101 @@
+r"""Words beside a claim that take it back or put another one beside it: "\boxed{5} or maybe 6", "not \boxed{5}".
+
+Only what stands next to the claim is read, at most REACH characters, by expressions that cannot backtrack.
+"""
+
+from __future__ import annotations
+
+import re
+
+REACH = 160
+
+
+def word_set(*lines: str) -> frozenset[str]:
+    """The words of the lines."""
+    return frozenset(" ".join(lines).split())
+
+
+NUMBER = r"-?\$?(?:[0-9][0-9,]{0,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
+
+NEGATED_BEFORE = re.compile(
+    r"(?ai)(?:\b(?:not|never|cannot|isn|wasn|neither|wrong|incorrect|false|bad|instead of)\b|n['\u2019]?t\b)"
+    r"(?:[\s']++(?:t|be|equal|equals|to|the|answer|value|result|is|was|simply|just|a|x|y|n)\b){0,8}[\s$*_(:=\\]*+\Z"
+)
+NEGATED_AFTER = re.compile(
+    r"(?ai)[\s$*_().,;:\\\]]*+(?:(?:which|that|this|it|but|is|was|are|would|be|definitely|clearly|the|answer|a|an)\b[\s*_]*+){0,8}"
+    r"(?:(?:(?:not|isn['\u2019]?t|wasn['\u2019]?t)\b[\s*_]*+(?:(?:the|a|my|our|quite)\b[\s*_]*+){0,8}"
+    r"(?:correct|right|answer|true|final|solution|it)\b)|(?:wrong|incorrect|false|mistaken)\b)"
+)
+
+TRIGGERS = word_set(
+    "or maybe perhaps possibly alternatively otherwise could might may actually rather mean meant else should wait no",
+    "and",
+)
+FILLERS = word_set(
+    "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
+    "value result equals equal to either just so sorry let me say well hmm x y n s now one choice option final correct",
+)
+MAX_WORDS = 12
+GLUE = re.compile(r"[\s$*_(),.:;!?=\\\])'-]*+")
+WORD = re.compile(r"(?a)[a-zA-Z]++")
+VALUE = re.compile(NUMBER)
+LISTED_AFTER = re.compile(rf"(?ai)[\s$*_\\)]*+(?:,|;|/|\||&)[\s$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})")
+OTHER_BEFORE = re.compile(
+    rf"(?ai)(?P<value>{NUMBER})[\s$*_),.\\]*+(?:or|and maybe|or maybe|or perhaps|or possibly|or even|and/or|/|\|)"
+    r"[\s$*_(\\]*+(?:(?:x|y|n)\s*+=\s*+)?+\Z"
+)
+BETWEEN_BEFORE = re.compile(rf"(?ai)\bbetween[\s$*_(\\]++(?P<value>{NUMBER})[\s$*_),\\]*+and[\s$*_(\\]*+\Z")
+ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
+HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
+
+
+def negated(text: str, start: int, end: int) -> bool:
+    r"""Whether the claim text[start:end] is denied by the words beside it.
+
+    >>> negated("It is not 5.", 10, 11), negated("5 is not the answer", 0, 1), negated("It is 5, not 6.", 6, 7)
+    (True, True, False)
+    """
+    before = text[max(0, start - REACH) : start]
+    cut = max(before.rfind(mark) for mark in ".,;?!\n")
+    return bool(NEGATED_BEFORE.search(before, cut + 1) or NEGATED_AFTER.match(text, end, end + REACH))
+
+
+def alternatives(text: str, start: int, end: int) -> list[str]:
+    r"""Numbers that the words beside the claim text[start:end] offer in its place.
+
+    >>> alternatives("It is 5 or maybe 6.", 6, 7), alternatives("5, or 10/2", 0, 1), alternatives("5 and so on", 0, 1)
+    (['6'], ['10/2'], [])
+    """
+    found = []
+    before = text[max(0, start - REACH) : start]
+    for expression in (OTHER_BEFORE, BETWEEN_BEFORE):
+        if match := expression.search(before):
+            found.append(match["value"])
+    after = text[end : end + REACH]
+    if offered := _offered(after):
+        found.append(offered)
+    elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
+        found.append(listed["value"])
+    return found
+
+
+def _offered(after: str) -> str | None:
+    """The number that "or maybe it is", "no wait, the answer should be" and the like lead to."""
+    position = 0
+    words: list[str] = []
+    while len(words) <= MAX_WORDS:
+        glue = GLUE.match(after, position)
+        assert glue is not None
+        start = glue.end()
+        word = WORD.match(after, start)
+        if word is None or not (word.group().lower() in TRIGGERS or word.group().lower() in FILLERS):
+            break
+        words.append(word.group().lower())
+        position = word.end()
+    if not TRIGGERS.intersection(words):
+        return None
+    start -= 1 if after[start - 1 : start] == "-" else 0
+    value = VALUE.match(after, start)
+    if value is None or not ("or" in words or ENDED.match(after, value.end())):
+        return None
+    return value.group()

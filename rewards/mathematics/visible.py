@@ -1,0 +1,103 @@
+r"""What of a completion counts as its answer's text: behind the thinking, in sight, and said by the completion itself.
+
+Everything here is str.find, str.split or an expression whose repetitions are possessive or bounded: time is linear in
+the length of the text, whatever the text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+WINDOW_CHARS = 100_000  # only the end of a longer text is read: what came before it cannot become the answer
+MIN_QUESTION_CHARS = 12  # a shorter question is not cut out of the text: "2 + 2" may well be part of the working
+
+THINKING = (("<think>", "</think>"), ("<thinking>", "</thinking>"))
+HIDING = (("<!--", "-->"), (r"\iffalse", r"\fi"), (r"\begin{comment}", r"\end{comment}"))
+TEX_COMMENT = re.compile(r"^[ \t]*+%[^\n]*+", re.MULTILINE)
+HIDDEN_STYLE = re.compile(
+    r"(?ai)display\s*+:\s*+none|visibility\s*+:\s*+hidden|font-size\s*+:\s*+0|<[a-z]{1,10} hidden\b"
+)
+# Zero-width and direction marks: a text with them between its letters does not read as it is shown.
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
+
+
+class Visible(NamedTuple):
+    """The text to search, and what was written so that a reader does not see it."""
+
+    text: str
+    hidden: str = ""
+
+
+def after_thinking(text: str) -> str | None:
+    """What follows the last </think>; None if a <think> is still open, for then there is no answer yet.
+
+    >>> after_thinking("<think>2 + 2 is 4</think> It is 4.")
+    ' It is 4.'
+    >>> after_thinking("<think>It is 4.") is None
+    True
+    """
+    for opening, closing in THINKING:
+        end = text.rfind(closing)
+        if text.find(opening, max(end, 0)) >= 0:
+            return None
+        if end >= 0:
+            text = text[end + len(closing) :]
+    return text
+
+
+def visible(text: str, question: str = "") -> Visible:
+    """The completion's own words: without comments, code blocks, quotations of others and the question repeated."""
+    text = text[-WINDOW_CHARS:]
+    if len(question) >= MIN_QUESTION_CHARS and question in text:
+        text = text.replace(question, " ")
+    hidden: list[str] = []
+    for opening, closing in HIDING:
+        if opening in text:
+            text = _without(text, opening, closing, hidden)
+    if "%" in text:
+        hidden += TEX_COMMENT.findall(text)
+        text = TEX_COMMENT.sub("", text)
+    if "```" in text:
+        text = "\n".join(text.split("```")[::2])
+    if text.startswith(">") or "\n>" in text:
+        text = _without_quoted_lines(text)
+    return Visible(text, "\n".join(hidden))
+
+
+def quoted(text: str, at: int) -> bool:
+    """Whether the place lies within quotation marks or `code` that began earlier in its line."""
+    before = text[text.rfind("\n", max(0, at - 300), at) + 1 : at][-300:]
+    if before.count("`") % 2:
+        return True
+    if before.rfind("\N{LEFT DOUBLE QUOTATION MARK}") > before.rfind("\N{RIGHT DOUBLE QUOTATION MARK}"):
+        return True
+    marks = before.split('"')
+    # 12" is a length, not a quotation that begins.
+    return sum(1 for part in marks[:-1] if not part[-1:].isdigit()) % 2 == 1
+
+
+def _without(text: str, opening: str, closing: str, hidden: list[str]) -> str:
+    """The text without what lies between the two marks, which goes to `hidden`; one never closed hides the rest."""
+    first, *pieces = text.split(opening)
+    shown = [first]
+    for piece in pieces:
+        inside, _, outside = piece.partition(closing)
+        hidden.append(inside)
+        shown.append(outside)
+    return " ".join(shown)
+
+
+def _without_quoted_lines(text: str) -> str:
+    """Markdown's "> ..." is a quotation where something follows it, and an answer set off where nothing does."""
+    lines = text.split("\n")
+    own = [index for index, line in enumerate(lines) if line.strip() and not line.startswith(">")]
+    last_own = own[-1] if own else -1
+    return "\n".join(
+        line.lstrip("> ") if index > last_own else line
+        for index, line in enumerate(lines)
+        if index > last_own or not line.startswith(">")
+    )
