@@ -85,9 +85,7 @@ def run_recipe(composed: DictConfig) -> None:
         inputs = read_inputs(config, base)
     with contextlib.ExitStack() as stack:
         with distributed.together():
-            scorer = stack.enter_context(
-                Scorer(terms, workers=config.scoring.workers, deadline_s=config.scoring.deadline_s)
-            )
+            scorer = stack.enter_context(Scorer(terms, **vars(config.scoring)))
             scorer.check(inputs.batches.at(0)[0])
             stack.enter_context(prepared(directory, resolved))
         finished = previous is not None and is_finished(directory, config, previous)

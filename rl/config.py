@@ -132,10 +132,12 @@ class DataConfig:
 @dataclass(kw_only=True)
 class ScoringConfig:
     workers: int = 1  # processes a rank
-    deadline_s: float = 2.0  # for one completion under one reward
+    deadline_s: float = 2.0  # for one completion under one reward, from when a worker takes it
+    memory_mb: int = 2048  # of a worker, beyond what its imports take
+    normalize_terms: bool = False  # each term in standard deviations of its group before it is weighted (GDPO)
 
     def __post_init__(self) -> None:
-        at_least("scoring", self, workers=1)
+        at_least("scoring", self, workers=1, memory_mb=64)
         if not 0 < self.deadline_s < math.inf:
             raise ValueError(f"scoring.deadline_s must be a positive number of seconds, got {self.deadline_s}")
 

@@ -31,7 +31,7 @@ class ProblemResult:
     majority: bool | None  # whether the most common answer is right; None without an extract function
     num_tokens: int  # over the n completions
     num_truncated: int
-    num_failed: int  # completions that some term could not score
+    num_failed: int  # completions that some term could not score; one without an answer is not among them
     terms: dict[str, tuple[float, int]]  # reward term -> its sum, and over how many completions
 
 
@@ -161,7 +161,7 @@ def _result(scored: ScoredGroup, correct: str, extract: Extract | None) -> Probl
         majority=maj_at_k(answers, right) if extract else None,
         num_tokens=sum(len(completion.token_ids) for completion in completions),
         num_truncated=sum(completion.finish_reason == "length" for completion in completions),
-        num_failed=sum(map(math.isnan, scored.rewards)),
+        num_failed=len({failure.index for failure in scored.failures if failure.kind != "no_answer"}),
         terms={name: _known(values) for name, values in scored.terms.items()},
     )
 

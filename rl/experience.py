@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self, get_args
 
 from data.problem import Problem
@@ -109,22 +109,23 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A reward that gave no value for one completion: the grader is broken or too slow, the answer is not wrong."""
+    """A reward that gave no value for one completion. Only no_answer is the completion's own doing."""
 
     term: str  # name of the reward
     index: int  # which completion of the group
-    kind: Literal["error", "timeout"]
+    kind: State  # never ok or wrong
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """A group and its rewards. A reward is NaN where a term failed; such a completion is not trained on."""
+    """A group and its rewards. A reward is NaN where a term gave no value; such a completion is not trained on."""
 
     group: Group
-    rewards: tuple[float, ...]  # [G], the weighted sum; NaN exactly where a term failed
-    terms: Mapping[str, tuple[float, ...]]  # reward name -> [G], before weighting
-    failures: tuple[Failure, ...] = ()
+    rewards: tuple[float, ...]  # [G], the terms combined; NaN where a term that counts has no value
+    terms: Mapping[str, tuple[float, ...]]  # reward name -> [G], before weighting; NaN: no value, or 0 if so told
+    failures: tuple[Failure, ...] = ()  # every verdict without a value, also where the recipe makes it 0
+    seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # reward name -> [G], what the call took
 
     def __post_init__(self) -> None:
         size = len(self.group.completions)
@@ -134,7 +135,7 @@ class ScoredGroup:
 
     @property
     def scored(self) -> tuple[bool, ...]:
-        """[G], True where every term gave a value."""
+        """[G], True where the completion has a reward."""
         return tuple(not math.isnan(reward) for reward in self.rewards)
 
     @property
@@ -142,6 +143,12 @@ class ScoredGroup:
         """Whether any two scored completions differ in reward: else the group teaches nothing."""
         values = {reward for reward in self.rewards if not math.isnan(reward)}
         return len(values) > 1
+
+    def states(self, term: str) -> tuple[State, ...]:
+        """[G]: what became of each completion under one term."""
+        failed = {failure.index: failure.kind for failure in self.failures if failure.term == term}
+        plain: tuple[State, State] = ("wrong", "ok")
+        return tuple(failed.get(i, plain[value != 0]) for i, value in enumerate(self.terms[term]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

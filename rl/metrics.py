@@ -13,9 +13,9 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
-from rl.experience import ScoredGroup
+from rl.experience import ScoredGroup, State
 
 Reduction = Literal["mean", "sum", "max", "last"]
 Gather = Callable[[object], list[object]]  # all_gather of one picklable object a rank, in the order of ranks
@@ -68,6 +68,42 @@ METRICS = (
         "mean",
         "Completions that this term could not score.",
         "Above 0.01: this grader is the broken one.",
+    ),
+    Metric(
+        "reward/<term>/std",
+        "reward",
+        "mean",
+        "Population standard deviation of this term inside a group, averaged over groups.",
+        "Far above that of the other terms, times its weight: it drowns them. See scoring.normalize_terms.",
+    ),
+    Metric(
+        "reward/<term>/constant_fraction",
+        "fraction of groups",
+        "mean",
+        "Groups in which this term has the same value for all completions: there it teaches nothing.",
+        "Near 1 for the term you care about: what is learned comes from the others.",
+    ),
+    Metric(
+        "reward/<term>/<state>_fraction",
+        "fraction of completions",
+        "mean",
+        "Completions by what became of them: ok, wrong, no_answer, undecided, timeout, error, bad_gold.",
+        "bad_gold above 0: the data has answers that cannot be read. timeout, error: see failed_fraction. "
+        "no_answer near 1: the format is not known yet, or not what the reward looks for.",
+    ),
+    Metric(
+        "reward/<term>/seconds_p50",
+        "s",
+        "mean",
+        "Median time of a call of this term, for one completion.",
+        "Times the completions of a step, over scoring.workers: what scoring costs.",
+    ),
+    Metric(
+        "reward/<term>/seconds_p99",
+        "s",
+        "max",
+        "What 99 in 100 calls of this term did not exceed, on the slowest rank.",
+        "Near scoring.deadline_s: some completions hang the grader, or the deadline is short.",
     ),
     Metric(
         "eval/<dataset>/avg@k",
@@ -345,8 +381,8 @@ def _value(name: str, entries: Sequence[tuple[float, float]]) -> float:
 def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
     """Reward, rollout and group metrics of one rank's scored groups.
 
-    A completion that some term could not score is left out of reward/mean and reward/std, and out of the mean of
-    the terms that failed; the other terms still count it. Lengths count every completion.
+    A completion without a reward is left out of reward/mean and reward/std, and one without a value of a term out of
+    that term's mean; the other terms still count it. Lengths count every completion.
     """
     tally = Tally()
     for scored in groups:
@@ -354,21 +390,33 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
         tally.add("reward/mean", known)
         tally.add("reward/std", [statistics.pstdev(known)] if known else [])
         tally.add("reward/failed_fraction", [math.isnan(reward) for reward in scored.rewards])
-        for term, values in scored.terms.items():
-            _add_term(tally, term, values)
         tally.add("group/informative_fraction", scored.informative)
         completions = scored.group.completions
         tally.add("rollout/completion_tokens", [len(completion.token_ids) for completion in completions])
         tally.add("rollout/truncated_fraction", [completion.finish_reason == "length" for completion in completions])
+    for term in groups[0].terms if groups else ():
+        _add_term(tally, term, groups)
     return tally
 
 
-def _add_term(tally: Tally, term: str, values: Sequence[float]) -> None:
+def _add_term(tally: Tally, term: str, groups: Sequence[ScoredGroup]) -> None:
     name = f"reward/{term}"
     if find_metric(name).name != "reward/<term>":
         raise ValueError(f"a reward cannot be called {term!r}, {name} is a metric of its own: rename rewards.{term}")
-    tally.add(name, [value for value in values if not math.isnan(value)])
-    tally.add(f"{name}/failed_fraction", [math.isnan(value) for value in values])
+    for scored in groups:
+        values = scored.terms[term]
+        known = [value for value in values if not math.isnan(value)]
+        tally.add(name, known)
+        tally.add(f"{name}/std", [statistics.pstdev(known)] if known else [])
+        tally.add(f"{name}/constant_fraction", [max(known) == min(known)] if known else [])
+        tally.add(f"{name}/failed_fraction", [math.isnan(value) for value in values])
+        states = scored.states(term)
+        for state in get_args(State):
+            tally.add(f"{name}/{state}_fraction", [found == state for found in states])
+    seconds = sorted(second for scored in groups for second in scored.seconds.get(term, ()))
+    if seconds:
+        tally.add(f"{name}/seconds_p50", seconds[len(seconds) // 2])
+        tally.add(f"{name}/seconds_p99", seconds[min(len(seconds) - 1, len(seconds) * 99 // 100)])
 
 
 def table_markdown() -> str:

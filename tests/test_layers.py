@@ -22,7 +22,14 @@ ARROWS = {
 }
 
 # Reward workers and data readers start in milliseconds because these never load torch.
-WITHOUT_TORCH = ("rl/experience.py", "rl/scoring.py", "rewards/*.py", "data/problem.py")
+WITHOUT_TORCH = (
+    "rl/experience.py",
+    "rl/scoring.py",
+    "rl/combine.py",
+    "rl/reward_*.py",
+    "rewards/**/*.py",
+    "data/problem.py",
+)
 MATHS = ("rl/advantages.py", "rl/kl.py", "rl/losses.py")
 HYDRA = ("hydra", "omegaconf")
 

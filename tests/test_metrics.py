@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_the_page_of_metrics_is_the_table():
 def test_every_row_has_a_name_of_its_own_in_the_form_stage_what():
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z]+/[a-z_<>/@]+", name) for name in names)
+    assert all(re.fullmatch(r"[a-z]+/[a-z0-9_<>/@]+", name) for name in names)
     assert all(metric.unit and metric.meaning.endswith(".") and metric.bad.endswith(".") for metric in METRICS)
 
 
@@ -130,18 +131,39 @@ def test_a_failed_completion_is_counted_and_left_out_of_the_reward(make_group):
         finish_reasons=["stop", "stop", "length"],
         texts=["a", "ab", "abc"],
     )
-    assert alone(rollout_tally([failed])) == {
+    row = alone(rollout_tally([failed]))
+    of_terms = {name: row.pop(name) for name in list(row) if re.match("reward/(math|format)/", name)}
+    assert row == {
         "reward/mean": pytest.approx(0.6),
         "reward/std": pytest.approx(0.5),
         "reward/math": 0.5,
         "reward/format": pytest.approx(2 / 3),
         "reward/failed_fraction": pytest.approx(1 / 3),
-        "reward/math/failed_fraction": pytest.approx(1 / 3),
-        "reward/format/failed_fraction": 0.0,
         "rollout/completion_tokens": 2.0,
         "rollout/truncated_fraction": pytest.approx(1 / 3),
         "group/informative_fraction": 1.0,
     }
+    assert of_terms["reward/math/failed_fraction"] == pytest.approx(1 / 3)
+    assert of_terms["reward/format/failed_fraction"] == 0.0
+
+
+def test_every_term_says_what_became_of_it(make_group):
+    first = make_group(
+        [1, 0, math.nan, 0],
+        {"math": (1.0, 0.0, math.nan, 0.0)},
+        [Failure("math", 2, "bad_gold", ""), Failure("math", 3, "no_answer", "")],
+    )
+    second = make_group([3, 3], {"math": (3.0, 3.0)})
+    second = replace(second, seconds={"math": (0.1, 0.2)})
+    first = replace(first, seconds={"math": (0.3, 0.4, 0.5, 2.0)})
+    row = alone(rollout_tally([first, second]))
+    states = {"ok": 3, "wrong": 1, "no_answer": 1, "undecided": 0, "timeout": 0, "error": 0, "bad_gold": 1}
+    assert {state: row[f"reward/math/{state}_fraction"] for state in states} == pytest.approx(
+        {state: number / 6 for state, number in states.items()}
+    )
+    assert row["reward/math/std"] == pytest.approx((math.sqrt(2 / 9) + 0) / 2)
+    assert row["reward/math/constant_fraction"] == 0.5
+    assert (row["reward/math/seconds_p50"], row["reward/math/seconds_p99"]) == (0.4, 2.0)
 
 
 def test_spread_is_that_inside_groups_and_not_between_them(make_group):

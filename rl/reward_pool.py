@@ -1,0 +1,547 @@
+"""Workers that call rewards, minded by a thread of their own: deadlines, replacements, and hanging calls passed by.
+
+A job goes to a worker that is free. A call that takes far longer than is usual for its term is passed by: what else the
+worker had to do goes to a new worker, so that the number of working ones stays the same, and the slow call has until
+its deadline on what the others leave of the processors. Then its worker is killed. No torch here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rl.experience import State
+from rl.reward_calls import (
+    LENGTH,
+    Alive,
+    Answer,
+    Begun,
+    Call,
+    Connection,
+    Ended,
+    Forked,
+    Importing,
+    Job,
+    Modules,
+)
+from rl.reward_forms import Failed, Outcome
+from rl.reward_terms import RewardTerm
+from rl.reward_worker import FORK, HEARTBEAT_S, MESSAGE, READY, Limits, Setup
+
+ROOT = Path(__file__).resolve().parents[1]
+START_DEADLINE_S = 120.0  # to start the template and import the rewards; also for the first call of each
+IMPORT_DEADLINE_S = 60.0  # for the imports that a call does: they do not count against its deadline
+STARVED_GRACE_S = 0.8  # beyond its deadline, for a call that had little of the processor
+ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker ended
+BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
+PASS_BY_AFTER_S = 0.008  # at least; see Typical
+TYPICAL_FACTOR = 2.0
+MAX_PASSED_BY = 128  # slow calls at once
+MAX_ATTEMPTS = 2  # of a call whose worker died while another call was to blame
+
+
+class Result(NamedTuple):
+    """What became of a call."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+
+class Ticket:
+    """A job that was handed in: its results come in any order, `wait` returns when there is one for each call."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.results: dict[int, Result] = {}  # number of the call -> what it gave
+        self.modules: tuple[str, ...] = ()
+        self.cancelled = False
+        self.error: str | None = None  # the pool has failed; nothing more will come
+        self._missing = {call.number for call in calls}
+        self._done = threading.Event()
+        if not calls:
+            self._missing = {-1}
+
+    def put(self, number: int, result: Result) -> None:
+        self.results.setdefault(number, result)
+        self.answered(number)
+
+    def answered(self, number: int) -> None:
+        self._missing.discard(number)
+        if not self._missing:
+            self._done.set()
+
+    def fail(self, error: str) -> None:
+        self.error = error
+        self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self) -> dict[int, Result]:
+        """Raises RuntimeError if the pool cannot work any more."""
+        while not self._done.wait(1.0):
+            pass  # in pieces, so that Ctrl-C is heard at once on every platform
+        if self.error is not None:
+            raise RuntimeError(self.error)
+        return self.results
+
+
+@dataclass(slots=True)
+class Task:
+    """A job in the pool, or what is left of one."""
+
+    job: Job
+    ticket: Ticket
+    deadline_s: float | None  # in place of the terms' own
+    attempts: int = 0
+
+
+class Typical:
+    """How long a call of a term usually takes: what nine of its last calls in ten did not exceed."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=50)
+        self._quantile: float | None = None
+
+    def add(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+        self._quantile = None
+
+    @property
+    def pass_by_after_s(self) -> float:
+        if self._quantile is None:
+            ordered = sorted(self._seconds)
+            self._quantile = ordered[len(ordered) * 9 // 10] if ordered else 0.0
+        return max(PASS_BY_AFTER_S, TYPICAL_FACTOR * self._quantile)
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One forked process. In an event loop it has many tasks, else one whose calls it does in order."""
+
+    connection: Connection
+    pid: int | None = None  # not known yet
+    tasks: list[Task] = field(default_factory=list)
+    pending: dict[int, tuple[Call, Task]] = field(default_factory=dict)  # not answered yet, in order
+    begun: bool = False  # has taken its task
+    busy_since: float = 0.0  # when its first pending call began
+    imports_end_at: float = 0.0
+    heard_at: float = 0.0
+    passed_by: bool = False
+    closed_at: float | None = None  # its pipe has ended: how it ended is to come
+
+    @property
+    def first(self) -> tuple[Call, Task] | None:
+        return next(iter(self.pending.values()), None)
+
+
+class Pool:
+    """The workers of some terms. Thread-safe; `submit` returns at once."""
+
+    def __init__(
+        self, terms: Mapping[int, RewardTerm], limits: Limits, *, workers: int, in_event_loop: bool, pass_by: bool
+    ) -> None:
+        self.terms, self.limits = dict(terms), limits
+        self.num_workers, self.in_event_loop = workers, in_event_loop
+        self.pass_by = pass_by and hasattr(os, "SCHED_IDLE")
+        self._handed_in: deque[Task | tuple[str, ...]] = deque()  # new tasks, and modules for the template to import
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup_write, False)
+        self._closing, self.error = False, ""
+        self.workers: list[Worker] = []
+        self._waiting: deque[Task] = deque()
+        self._typical = {number: Typical() for number in terms}
+        self._thread = threading.Thread(target=self._mind, name="reward-pool", daemon=True)
+        self._thread.start()
+
+    # Called by any thread
+
+    def submit(self, job: Job, *, deadline_s: float | None = None) -> Ticket:
+        """deadline_s: in place of the terms' own. A job without calls gives the names of the worker's modules."""
+        ticket = Ticket(job.calls)
+        self._hand_in(Task(job, ticket, deadline_s))
+        if self.error:
+            ticket.fail(self.error)
+        return ticket
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Has the template import these, and workers forked that have them from the start."""
+        self._hand_in(tuple(modules))
+
+    def close(self) -> None:
+        """Ends all processes. Harmless when repeated."""
+        self._closing = True
+        self._wake()
+        self._thread.join()
+
+    def _hand_in(self, what: Task | tuple[str, ...]) -> None:
+        self._handed_in.append(what)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wakeup_write, b"x")
+
+    # All below is called by the thread alone
+
+    def _mind(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wakeup_read, selectors.EVENT_READ)
+        self._start_template()
+        try:
+            while not self._closing:
+                self._turn()
+        except BaseException as error:
+            self.error = f"the reward workers have failed: {type(error).__name__}: {error}"
+            if not isinstance(error, CannotStart):
+                raise
+            self.error = str(error)
+        finally:
+            self._end_processes()
+            self.error = self.error or "the scorer is closed"
+            tickets = [task.ticket for worker in self.workers for task in worker.tasks]
+            tickets += [task.ticket for task in [*self._waiting, *self._handed_in] if isinstance(task, Task)]
+            for ticket in tickets:
+                ticket.fail(self.error)
+            os.close(self._wakeup_read)
+            self._selector.close()
+
+    def _turn(self) -> None:
+        for key, events in self._selector.select(self._wait_s()):
+            if key.fd == self._wakeup_read:
+                os.read(self._wakeup_read, 4096)
+            elif key.data == "template":
+                self._hear_template()
+            elif key.data in self.workers:
+                if events & selectors.EVENT_WRITE:
+                    key.data.connection.flush()
+                    self._watch(key.data)
+                if events & selectors.EVENT_READ:
+                    self._hear(key.data)
+        while self._handed_in:
+            new = self._handed_in.popleft()
+            if isinstance(new, Task):
+                self._waiting.append(new)
+            else:
+                self._preload(new)
+        now = time.monotonic()
+        self._check_template(now)
+        for worker in list(self.workers):
+            self._check(worker, now)
+        if self._ready:
+            self._assign()
+
+    # The template
+
+    def _start_template(self) -> None:
+        ours, theirs = socket.socketpair()
+        code = (
+            "import sys; sys.path[:] = sys.argv[3:]; from rl.reward_worker import template; "
+            "template(int(sys.argv[1]), int(sys.argv[2]))"
+        )
+        path = [str(ROOT), *(entry or os.getcwd() for entry in sys.path if entry != str(ROOT))]
+        self._template = subprocess.Popen(
+            [sys.executable, "-c", code, str(os.getpid()), str(theirs.fileno()), *path],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            process_group=0,  # Ctrl-C reaches the trainer alone
+        )
+        theirs.close()
+        self._control = Connection(ours)
+        self._selector.register(ours, selectors.EVENT_READ, "template")
+        self._ready, self._start_by = False, time.monotonic() + START_DEADLINE_S
+        self._awaiting_pid: deque[Worker] = deque()
+        self._tell_template(Setup(self.terms, self.limits, self.in_event_loop))
+
+    def _tell_template(self, message: object) -> None:
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died; we shall hear of it
+            self._control.socket.sendall(MESSAGE + LENGTH.pack(len(data)) + data)
+
+    def _hear_template(self) -> None:
+        messages, alive = self._control.receive()
+        for message in messages:
+            if isinstance(message, Forked):
+                self._awaiting_pid.popleft().pid = message.pid
+            elif isinstance(message, Ended):
+                for worker in [worker for worker in self.workers if worker.pid == message.pid]:
+                    self._drain(worker)
+                    self._died(worker, _ending(message.code))
+            elif message == READY:
+                self._ready = True
+            else:
+                raise CannotStart(f"a reward worker cannot start: {message}")
+        if not alive:
+            self._template_died()
+
+    def _check_template(self, now: float) -> None:
+        if not self._ready and now > self._start_by:
+            raise CannotStart(f"the reward workers were not ready within {START_DEADLINE_S:g} s; see their output")
+
+    def _template_died(self) -> None:
+        """Its workers died with it."""
+        code = self._template.wait()
+        if not self._ready:
+            raise CannotStart(f"the process that imports the rewards died ({_ending(code)}); see its output")
+        self._selector.unregister(self._control.socket)
+        self._control.close()
+        for worker in list(self.workers):
+            self._died(worker, _ending(code), blame=False)
+        self._start_template()
+
+    def _preload(self, modules: tuple[str, ...]) -> None:
+        """New workers will have the modules; those without work are not needed any more."""
+        for worker in [worker for worker in self.workers if not worker.pending]:
+            self._remove(worker)
+        self._ready, self._start_by = False, time.monotonic() + START_DEADLINE_S
+        self._tell_template(modules)
+
+    # Giving work
+
+    def _assign(self) -> None:
+        working = [worker for worker in self.workers if not worker.passed_by and worker.closed_at is None]
+        while len(working) < self.num_workers and len(self.workers) < self.num_workers + MAX_PASSED_BY:
+            working.append(self._fork())
+        for worker in working:
+            while self._waiting and (self.in_event_loop or not worker.pending):
+                task = self._waiting.popleft()
+                if not task.ticket.cancelled:
+                    self._give(worker, task)
+
+    def _fork(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        worker = Worker(Connection(ours))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self._control.socket, [FORK], [theirs.fileno()])
+        theirs.close()
+        self._awaiting_pid.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+        self.workers.append(worker)
+        return worker
+
+    def _give(self, worker: Worker, task: Task) -> None:
+        task.attempts += 1
+        now = time.monotonic()
+        if not worker.pending:
+            worker.heard_at, worker.busy_since, worker.imports_end_at = now, now, now + IMPORT_DEADLINE_S
+            worker.begun = False
+        worker.tasks.append(task)
+        worker.pending |= {call.number: (call, task) for call in task.job.calls}
+        if not task.job.calls:
+            worker.pending[-1] = Call(-1, -1, (), {}), task
+        worker.connection.send(task.job)
+        self._watch(worker)
+
+    def _watch(self, worker: Worker) -> None:
+        writing = selectors.EVENT_WRITE if worker.connection.has_unsent else 0
+        self._selector.modify(worker.connection.socket, selectors.EVENT_READ | writing, worker)
+
+    # Taking what was done
+
+    def _hear(self, worker: Worker) -> None:
+        if not self._drain(worker) and worker in self.workers and worker.closed_at is None:
+            worker.closed_at = time.monotonic()
+            self._selector.unregister(worker.connection.socket)
+
+    def _drain(self, worker: Worker) -> bool:
+        """Takes all that a worker has sent; whether it may send more."""
+        alive = True
+        while worker.closed_at is None:
+            messages, alive = worker.connection.receive()
+            for message in messages:
+                self._take(worker, message)
+            if not messages or not alive or worker not in self.workers:
+                break
+        return alive
+
+    def _take(self, worker: Worker, message: Any) -> None:
+        worker.heard_at = time.monotonic()
+        if isinstance(message, Importing):
+            worker.busy_since = max(worker.busy_since, min(message.at, worker.imports_end_at))
+        elif isinstance(message, Begun):
+            worker.busy_since, worker.begun = message.at, True
+        elif isinstance(message, Modules):
+            _, task = worker.pending.pop(-1)
+            task.ticket.modules = message.names
+            task.ticket.answered(-1)
+            self._finish(worker)
+        elif isinstance(message, Answer) and message.number in worker.pending:
+            call, task = worker.pending.pop(message.number)
+            seconds = message.ended - message.started
+            outcomes = message.outcomes
+            task.ticket.put(call.number, Result(outcomes, seconds))
+            self._typical[call.term].add(seconds)
+            worker.busy_since, worker.imports_end_at = message.ended, message.ended + IMPORT_DEADLINE_S
+            self._finish(worker)
+        else:
+            assert isinstance(message, Alive | Answer), message
+
+    def _finish(self, worker: Worker) -> None:
+        if not worker.pending:
+            worker.tasks.clear()
+            if worker.passed_by:  # its priority cannot be raised again without privileges
+                self._remove(worker)
+
+    # Deadlines
+
+    def _wait_s(self) -> float | None:
+        """Until something may be due."""
+        now, due = time.monotonic(), [] if self._ready else [self._start_by]
+        for worker in self.workers:
+            if worker.closed_at is not None:
+                due.append(worker.closed_at + ENDED_WITHIN_S)
+            elif self.in_event_loop and worker.pending:
+                due.append(worker.heard_at + BLOCKED_AFTER_S)
+            elif worker.pending:
+                due.append(self._cut_at(worker, now))
+                if self._may_pass_by(worker):
+                    due.append(self._pass_by_at(worker))
+        return max(0.0, min(due) - now) if due else None
+
+    def _check(self, worker: Worker, now: float) -> None:
+        if worker.closed_at is not None:
+            if now > worker.closed_at + ENDED_WITHIN_S:
+                self._died(worker, "its end is unknown")
+        elif self.in_event_loop:
+            if worker.pending and now > worker.heard_at + BLOCKED_AFTER_S:
+                self._died(worker, f"its event loop was blocked for {BLOCKED_AFTER_S:g} s; await, do not wait")
+        elif worker.pending:
+            if now >= self._cut_at(worker, now):
+                if self._drain(worker) and worker.pending and now >= self._cut_at(worker, now):
+                    self._cut(worker)
+            elif self._is_to_pass_by(worker, now) and self._drain(worker) and self._is_to_pass_by(worker, now):
+                self._pass_by(worker)
+
+    def _allowed_s(self, call: Call, task: Task) -> float:
+        if call.term < 0:
+            return START_DEADLINE_S
+        own_s = self.limits.deadlines_s[call.term] if task.deadline_s is None else task.deadline_s
+        return own_s * len(call.places)
+
+    def _cut_at(self, worker: Worker, now: float) -> float:
+        """When the first pending call is past its deadline; somewhat later if the processor was mostly with others."""
+        assert worker.first is not None
+        allowed_s = self._allowed_s(*worker.first)
+        deadline = worker.busy_since + allowed_s
+        if now < deadline or not worker.passed_by or worker.pid is None or not _is_running(worker.pid):
+            return deadline
+        return deadline + STARVED_GRACE_S
+
+    def _may_pass_by(self, worker: Worker) -> bool:
+        """Whether anything waits for this worker that another one could do."""
+        return (
+            self.pass_by
+            and not worker.passed_by
+            and worker.pid is not None
+            and (len(worker.pending) > 1 or bool(self._waiting))
+            and -1 not in worker.pending
+            and sum(other.passed_by for other in self.workers) < MAX_PASSED_BY
+        )
+
+    def _is_to_pass_by(self, worker: Worker, now: float) -> bool:
+        return self._may_pass_by(worker) and now >= self._pass_by_at(worker)
+
+    def _pass_by_at(self, worker: Worker) -> float:
+        assert worker.first is not None
+        call, _ = worker.first
+        return worker.busy_since + self._typical[call.term].pass_by_after_s * len(call.places)
+
+    def _pass_by(self, worker: Worker) -> None:
+        """The slow call stays, on what the others leave of the processors; the rest goes to a new worker."""
+        worker.passed_by = True
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
+        self._hand_on(worker)
+
+    def _hand_on(self, worker: Worker) -> None:
+        """All but the first pending call go back, before all that wait."""
+        (first, task), *rest = worker.pending.values()
+        worker.pending = {first.number: (first, task)}
+        if rest:
+            job = task.job._replace(calls=tuple(call for call, _ in rest))
+            self._waiting.appendleft(Task(job, task.ticket, task.deadline_s, task.attempts - 1))
+
+    def _cut(self, worker: Worker) -> None:
+        assert worker.first is not None
+        call, task = worker.first
+        self._fail(worker, "timeout", f"no value within {self._allowed_s(call, task):g} s")
+
+    def _died(self, worker: Worker, ending: str, *, blame: bool = True) -> None:
+        """It died by itself: because of the call it was doing, or of one of those in its event loop."""
+        if not worker.pending:
+            self._remove(worker)
+        elif self.in_event_loop or not blame or not worker.begun:
+            for call, task in list(worker.pending.values()):
+                if task.attempts >= MAX_ATTEMPTS:
+                    self._put(call, task, "error", f"the process died: {ending}", 0.0)
+                else:
+                    job = task.job._replace(calls=(call,))
+                    self._waiting.append(Task(job, task.ticket, task.deadline_s, task.attempts))
+            self._remove(worker)
+        else:
+            self._fail(worker, "error", f"the process died: {ending}")
+
+    def _fail(self, worker: Worker, state: State, message: str) -> None:
+        """The first pending call gives no value, the rest goes to another worker, this one is killed."""
+        assert worker.first is not None
+        call, task = worker.first
+        self._hand_on(worker)
+        if call.term < 0:
+            task.ticket.answered(-1)
+        else:
+            self._put(call, task, state, message, time.monotonic() - worker.busy_since)
+        self._remove(worker)
+
+    def _put(self, call: Call, task: Task, state: State, message: str, seconds: float) -> None:
+        task.ticket.put(call.number, Result((Failed(state, message),) * len(call.places), seconds))
+
+    def _remove(self, worker: Worker) -> None:
+        """Kills it and all that its rewards have started, in its process group."""
+        self.workers.remove(worker)
+        if worker.closed_at is None:
+            self._selector.unregister(worker.connection.socket)
+        worker.connection.close()
+        if worker.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(worker.pid, signal.SIGKILL)
+
+    def _end_processes(self) -> None:
+        for worker in list(self.workers):
+            worker.connection.close()
+            if worker.pid is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(worker.pid, signal.SIGKILL)
+        self._control.close()
+        self._template.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may hold it, in a read of a dead file system
+            self._template.wait(5.0)
+
+
+class CannotStart(RuntimeError):  # noqa: N818
+    """The rewards cannot be imported: no call will ever be answered."""
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _is_running(pid: int) -> bool:
+    """Whether the process wants the processor (Linux); it may have had little of it."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return False

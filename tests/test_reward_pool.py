@@ -1,0 +1,287 @@
+"""The processes behind a scorer: any thread, any fork, hangs that cost the others nothing, limits, event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import multiprocessing
+import os
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rl.experience import Group
+from rl.scoring import RewardBroken, Scorer, reward_terms
+
+USER_FILE = """
+import asyncio, os, sys, time
+from rl.experience import Verdict
+
+def told(problem, completion):
+    text = completion.text
+    if text == "sleep":
+        time.sleep(60)
+    if text == "loop":
+        while True:
+            pass
+    if text == "memory":
+        return len(bytearray(1 << 30))
+    if text == "memory of a child":
+        import subprocess
+        subprocess.Popen(["sleep", "60"])
+        while True:
+            pass
+    if text in ("no_answer", "undecided", "bad_gold", "timeout", "error"):
+        return Verdict(state=text, reason="as told")
+    return float(len(text))
+
+def pid(problem, completion):
+    return os.getpid()
+
+def shares(problem, completions, *, terms):
+    total = sum(terms["told"])
+    return [value / total for value in terms["told"]]
+
+def doubled(problem, completion, *, terms):
+    return 2 * terms["told"] if set(terms) == {"told", "group_size"} else -1
+
+def group_size(problem, completions):
+    return [len(completions)] * len(completions)
+
+RUNNING = PEAK = 0
+
+async def served(problem, completion, *, concurrency=4):
+    global RUNNING, PEAK
+    RUNNING += 1
+    PEAK = max(PEAK, RUNNING)
+    try:
+        await asyncio.sleep(60 if completion.text == "sleep" else 0.2)
+        if completion.text == "raise":
+            raise KeyError("what was sought")
+        return PEAK
+    finally:
+        RUNNING -= 1
+
+def big(problem, completion):
+    return len(bytearray(300 << 20)) >> 20
+
+def alone(problem, completion):
+    return big(problem, completion)
+alone.own_process = True
+"""
+
+
+@pytest.fixture
+def user_file(tmp_path):
+    path = tmp_path / "my_rewards.py"
+    path.write_text(USER_FILE)
+    return path
+
+
+@pytest.fixture
+def group_of(make_prompt, make_completion):
+    return lambda *texts: Group(make_prompt(), tuple(make_completion(text) for text in texts))
+
+
+def terms_of(path, *functions, **fields):
+    return reward_terms({function: {"fn": f"{path}:{function}", **fields} for function in functions})
+
+
+# The same verdict from everywhere
+
+
+def verdicts(scorer, group):
+    (scored,) = scorer.score([group])
+    return scored.terms["told"], scored.states("told")
+
+
+def _in_another_process(scorer, group, answer):
+    try:
+        answer.put(repr(verdicts(scorer, group)))
+        scorer.close()
+    except BaseException as error:
+        answer.put(repr(error))
+        raise
+
+
+def test_the_verdict_is_the_same_from_threads_event_loops_forks_and_spawned_processes(user_file, group_of):
+    group = group_of("a", "bb", "sleep", "", "undecided")
+    with Scorer(terms_of(user_file, "told"), workers=2, deadline_s=0.5) as scorer:
+        expected = repr(verdicts(scorer, group))
+        assert expected == "((1.0, 2.0, nan, 0.0, nan), ('ok', 'ok', 'timeout', 'wrong', 'undecided'))"
+        with ThreadPoolExecutor(4) as threads:
+            assert {repr(found) for found in threads.map(lambda _: verdicts(scorer, group), range(8))} == {expected}
+
+        async def in_an_event_loop():
+            together = [asyncio.to_thread(verdicts, scorer, group) for _ in range(3)]
+            return [verdicts(scorer, group), *await asyncio.gather(*together)]
+
+        assert {repr(found) for found in asyncio.run(in_an_event_loop())} == {expected}
+        for method in ("fork", "spawn"):
+            context = multiprocessing.get_context(method)
+            answer = context.Queue()
+            process = context.Process(target=_in_another_process, args=(scorer, group, answer))
+            process.start()
+            assert answer.get(timeout=60) == expected
+            process.join(20)
+            assert process.exitcode == 0
+        assert repr(verdicts(scorer, group)) == expected  # and here still
+
+
+def test_a_scorer_travels_as_its_settings(user_file):
+    settings = {"workers": 2, "deadline_s": 3, "memory_mb": 99}
+    with Scorer(terms_of(user_file, "told"), **settings) as one, pickle.loads(pickle.dumps(one)) as other:
+        assert other.terms == one.terms
+        assert settings.items() <= vars(other).items()
+
+
+def test_a_closed_scorer_says_so(user_file, group_of):
+    scorer = Scorer(terms_of(user_file, "told"))
+    scorer.close()
+    with pytest.raises(ValueError, match="the scorer is closed"):
+        scorer.score([group_of("a")])
+
+
+# Hangs
+
+
+def test_a_call_that_hangs_keeps_nobody_waiting(user_file, group_of):
+    """One worker: behind eight hanging calls of 2 s, one by one, the others would wait for 16 s."""
+    texts = ["a", "bb", *["sleep", "ccc"] * 4, *["loop", "dddd"] * 4]
+    with Scorer(terms_of(user_file, "told"), deadline_s=2.0) as scorer:
+        scorer.score([group_of("a")])
+        start = time.monotonic()
+        (scored,) = scorer.score([group_of(*texts)])
+        took_s = time.monotonic() - start
+    assert [failure.kind for failure in scored.failures] == ["timeout"] * 8
+    assert [value for value in scored.terms["told"] if not math.isnan(value)] == [1, 2, *[3] * 4, *[4] * 4]
+    assert took_s < 8.0  # about 2 s where nobody else wants the processors
+    assert all(
+        1.9 < seconds < 3.0 for failure in scored.failures for seconds in [scored.seconds["told"][failure.index]]
+    )
+
+
+def test_what_a_killed_call_has_started_is_killed_with_it(user_file, group_of):
+    with Scorer(terms_of(user_file, "told", "pid"), deadline_s=0.5) as scorer:
+        (scored,) = scorer.score([group_of("memory of a child")])
+        assert scored.failures[0].kind == "timeout"
+        time.sleep(0.3)
+        sleeping = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _read(path) == b"sleep\\x0060\\x00"]
+        groups = [os.getpgid(int(path.parent.name)) for path in sleeping]
+        assert os.getpgid(0) not in groups
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_call_that_wants_too_much_memory_is_an_error_and_others_go_on(user_file, group_of):
+    with Scorer(terms_of(user_file, "told"), memory_mb=200, deadline_s=20) as scorer:
+        (scored,) = scorer.score([group_of("a", "memory", "bb")])
+    assert [failure.kind for failure in scored.failures] == ["error"]
+    assert "MemoryError" in scored.failures[0].message
+    assert scored.rewards[::2] == (1.0, 2.0)
+
+
+def test_a_reward_with_a_process_of_its_own_has_all_the_memory(user_file, group_of):
+    with Scorer(terms_of(user_file, "big", "alone", "pid"), memory_mb=200) as scorer:
+        (scored,) = scorer.score([group_of("a")])
+        assert len(scorer._pools) == 2
+    assert [failure.term for failure in scored.failures] == ["big"]
+    assert scored.terms["alone"] == (300.0,)
+
+
+# States
+
+
+def test_states_without_a_value_are_masked_counted_and_listed(user_file, group_of):
+    texts = ("no_answer", "undecided", "bad_gold", "timeout", "error", "a", "")
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        (scored,) = scorer.score([group_of(*texts)])
+    assert scored.states("told") == ("no_answer", "undecided", "bad_gold", "timeout", "error", "ok", "wrong")
+    assert scored.scored == (False,) * 5 + (True, True)
+    assert [(failure.index, failure.kind, failure.message) for failure in scored.failures] == [
+        (index, state, "as told") for index, state in enumerate(texts[:5])
+    ]
+
+
+def test_a_recipe_may_count_them_as_zero(user_file, group_of):
+    group = group_of("no_answer", "undecided", "a")
+    with Scorer(terms_of(user_file, "told", no_answer="zero")) as scorer:
+        (scored,) = scorer.score([group])
+    assert (scored.rewards[0], scored.scored) == (0.0, (True, False, True))
+    with Scorer(terms_of(user_file, "told", on_error="zero")) as scorer:
+        (scored,) = scorer.score([group])
+    assert (scored.rewards[1], scored.scored) == (0.0, (False, True, True))
+    assert scored.states("told") == ("no_answer", "undecided", "ok")  # told apart all the same
+
+
+def test_a_recipe_may_stop_at_the_first_error_and_loses_nothing(user_file, group_of):
+    with Scorer(terms_of(user_file, "told", on_error="stop")) as scorer:
+        scorer.score([group_of("no_answer", "a")])
+        with pytest.raises(
+            RewardBroken, match=r"told has no value for completion 1 .*undecided: as told.*on_error"
+        ) as e:
+            scorer.score([group_of("a", "undecided")])
+    assert e.value.scored[0].terms["told"][0] == 1.0
+
+
+def test_the_breaker_does_not_mind_missing_answers_that_count_as_zero(user_file, group_of):
+    group = group_of(*["no_answer"] * 16)
+    with Scorer(terms_of(user_file, "told", no_answer="zero")) as scorer:
+        assert [scorer.score([group])[0].rewards[0] for _ in range(3)] == [0.0] * 3
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        scorer.score([group])
+        with pytest.raises(RewardBroken, match=r"no_answer: as told.*rewards\.told\.no_answer=zero"):
+            scorer.score([group])
+    with Scorer(terms_of(user_file, "told"), stop_when_broken=False) as scorer:
+        assert [scorer.score([group])[0].scored[0] for _ in range(3)] == [False] * 3
+
+
+# Terms that want other terms
+
+
+def test_a_reward_may_want_what_the_other_terms_gave(user_file, group_of):
+    terms = terms_of(user_file, "shares", "told", "group_size", "doubled")
+    group = group_of("a", "bb", "c")
+    with Scorer(terms, workers=2) as scorer:
+        for completion in group.completions:
+            scorer.begin(group.prompt, completion)
+        (scored,) = scorer.score([group])
+        assert scored.failures == ()
+        assert list(scored.terms) == ["shares", "told", "group_size", "doubled"]
+        assert scored.terms["shares"] == (0.25, 0.5, 0.25)
+        assert scored.terms["doubled"] == (2.0, 4.0, 2.0)
+        assert scored.terms["group_size"] == (3.0, 3.0, 3.0)
+
+
+# Async
+
+
+def test_async_calls_run_together_as_far_as_their_concurrency_goes(user_file, group_of):
+    with Scorer(terms_of(user_file, "served", concurrency=3)) as scorer:
+        start = time.monotonic()
+        (scored,) = scorer.score([group_of(*"abcdef")])
+        assert time.monotonic() - start < 6 * 0.2 + 2
+    assert scored.failures == ()
+    assert max(scored.terms["served"]) == 3
+
+
+def test_an_async_call_that_hangs_or_raises_is_lost_alone(user_file, group_of):
+    with Scorer(terms_of(user_file, "served", concurrency=8, deadline_s=1.0)) as scorer:
+        scored = scorer.score([group_of("a", "sleep", "b"), group_of("raise", "c")])
+    assert scored[0].states("served") == ("ok", "timeout", "ok")
+    assert scored[1].states("served") == ("error", "ok")
+    assert "KeyError" in scored[1].failures[0].message
+
+
+@pytest.mark.parametrize("concurrency", [0, "many", True])
+def test_a_concurrency_that_cannot_be_is_refused(concurrency, user_file):
+    with pytest.raises(ValueError, match=r"rewards\.served\.concurrency must be"):
+        Scorer(terms_of(user_file, "served", concurrency=concurrency))
