@@ -10,6 +10,7 @@ rl/reward_arguments.py, what it may give back in rl/reward_values.py. No torch h
 from __future__ import annotations
 
 import asyncio
+import copy
 import difflib
 import functools
 import inspect
@@ -306,6 +307,7 @@ def _caller(
     takes_all = _takes_any(parameters) and calling.all_named
     required = _required(parameters)
     wants_parser = calling.form == "verifiers" and "parser" in parameters
+    mutable = any(isinstance(value, list | dict) for value in options.values())
     hides_coroutine = not _is_async(function) and any(map(_is_coroutine_function, _layers(function)))
 
     def call(prompt: Prompt, completions: Sequence[Completion], terms: Terms) -> Any:
@@ -316,7 +318,7 @@ def _caller(
         if wants_parser:
             available["parser"] = _default_parser()
         available = available if takes_all else {name: one for name, one in available.items() if name in parameters}
-        available |= options
+        available |= copy.deepcopy(options) if mutable else options
         if missing := [name for name in required if name not in available]:
             raise TypeError(f"it wants the column {missing[0]}, this data has {', '.join(known)}")
         value = function(*[available.pop(name) for name in by_position if name in available], **available)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from rl.experience import State, Verdict
 
-OURS = tuple(str(Path(__file__).with_name(name)) for name in ("reward_forms.py", "reward_values.py"))
+OURS = {str(Path(__file__).with_name(f"reward_{name}.py")) for name in ("forms", "values", "arguments", "rubric")}
 LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<frozen")
 SHOWN_CHARS = 80
 MESSAGE_CHARS = 500
@@ -65,13 +65,18 @@ def outcomes(values: Any, size: int, *, none_is_nothing: bool = False) -> tuple[
 
 def failed(error: BaseException) -> Failed:
     """What was raised, as one line with the place in the user's own code, and as a traceback without our frames."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in OURS]
+    frames = _frames(error) or (_frames(error.__cause__) if error.__cause__ else [])
     own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)] or frames
     what = "".join(traceback.format_exception_only(error)).strip()
     what = what if len(what) <= MESSAGE_CHARS else what[:MESSAGE_CHARS] + "..."
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     trace = "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames), what]) if frames else ""
     return Failed("error", what + where, trace)
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Where it was raised, without our own calls."""
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in OURS]
 
 
 def shown(value: object) -> str:
