@@ -1,7 +1,7 @@
 """Answers that hang, crash or exhaust graders: huge values in a few characters, huge texts, malformed and odd ones.
 
-CASES: name -> function that makes the text (some are megabytes long, so they are made when wanted). None of them equals
-5, 1/2 or x^2+1, which tests put beside them. PAIRS: two hostile texts that differ in value, to be put beside each other.
+CASES: name -> function that makes the text (some are megabytes long, so they are made when wanted). None of them is
+5, 1/2 or x^2+1, which tests put beside them. PAIRS: two hostile texts that differ in value, put beside each other.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def drawn_tokens(size: int, seed: int) -> str:
         "<",
         "|",
     ]
-    tokens += [r"\left", r"\right", "&", r"\\", "!", "9", r"\sin", r"\log", r"\text{", r"\infty", r"\pm", "'", "%", " "]
+    tokens += [r"\left", r"\right", "&", r"\\", "!", "9", r"\sin", r"\log", r"\text{", r"\infty", r"\pm", "'", "%"]
     return "".join(random.Random(seed).choices(tokens, k=size))
 
 
@@ -156,7 +156,7 @@ HUGE_VALUES: dict[str, Callable[[], str]] = {
     "base with a huge number": lambda: "9" * 3000 + "_{7}",
     "base of a tower": lambda: "101_{9^{9^9}}",
     "time with huge numbers": lambda: "99999999999999:99999999999999",
-    "units to a huge power": lambda: r"5\text{ cm}^{10^9}",
+    "units to a huge power": lambda: r"7\text{ cm}^{10^9}",
     "interval with towers": lambda: r"[9^{9^9},9^{9^{9^9}})",
     "plus-minus many times": lambda: r"\pm" + r"\pm".join(str(i) for i in range(1, 40)),
     "plus-minus in each of 60 factors": lambda: r"(1\pm2)" * 60,
@@ -240,7 +240,7 @@ NESTING: dict[str, Callable[[], str]] = {
     "10^5 open boxes": lambda: r"\boxed{" * 100_000 + "7",
     "10^5 matrices": lambda: nested(r"\begin{pmatrix}", "7", r"\end{pmatrix}", 100_000),
     "1000 parentheses": lambda: nested("(", "7", ")", 1000),
-    "900 square roots": lambda: nested(r"\sqrt{", "7", "}", 240),
+    "240 square roots": lambda: nested(r"\sqrt{", "7", "}", 240),
     "mixed brackets": lambda: nested("({[", "7", "]})", 20_000),
     "crossed brackets": lambda: nested("([", "7", ")]", 20_000),
     "functions": lambda: nested("f(", "x", ")", 50_000),
