@@ -160,7 +160,7 @@ def write(tree: Tree, draw: random.Random, latex: bool) -> str:
     if kind == "div":
         return part(tree[1], 3) + "/" + part(tree[2], 4)
     left, right = part(tree[1], 3), part(tree[2], 4)
-    if draw.random() < 0.5 and (left.isdigit() and right[0].isalpha() or left[-1] + right[0] == ")("):
+    if draw.random() < 0.5 and ((left.isdigit() and right[0].isalpha()) or left[-1] + right[0] == ")("):
         return left + right  # 2x and (a+b)(c+d), but not x(y+1), which could be a function
     return left + (draw.choice((r"\cdot ", r"\times ")) if latex else draw.choice(("*", " * "))) + right
 
