@@ -86,9 +86,9 @@ def words_by_language(text: str, *, expected: str | None = None, sure: float = S
     return {language: number for language, number in counts.items() if number}
 
 
-def main_language(text: str, *, sure: float = SURE) -> str:
+def main_language(text: str, *, expected: str | None = None, sure: float = SURE) -> str:
     """The language of at least half of the words of the text; "" if there is none."""
-    counts = words_by_language(text, sure=sure)
+    counts = words_by_language(text, expected=expected, sure=sure)
     language = max(counts, key=lambda name: counts[name], default="")
     return language if language and counts[language] * 2 >= sum(counts.values()) else ""
 
