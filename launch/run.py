@@ -24,6 +24,7 @@ from data.examples import worked_examples
 from data.problem import Problem
 from data.prompts import PromptBuilder, split_by_length
 from launch import build_ops, models
+from launch.problems import load_problems
 from launch.report import print_report
 from rewards.math_answer import extract_answer
 from rl import checkpoint, distributed
@@ -255,23 +256,6 @@ def warn_of_overlap(problems: list[Problem], held_out: Mapping[str, list[Prompt]
         seen = sum(prompt.problem.question in trained for prompt in prompts)
         if seen:
             say(f"warning: {seen} of {len(prompts)} problems of eval.data.{name} are also in data.train")
-
-
-def load_problems(sections: Mapping[str, Any], key: str) -> list[Problem]:
-    """The problems of every data set of a section, one after the other."""
-    if not sections:
-        raise ValueError(f"{key} names no data set; for example {key}.mine={{_target_: data.jsonl.jsonl, path: FILE}}")
-    problems: list[Problem] = []
-    for name, section in sections.items():
-        try:
-            found = build(section, f"{key}.{name}")
-        except ValueError as error:
-            words = str(error).replace(f"{key}.<name>", f"{key}.{name}")
-            raise ValueError(words if f"{key}.{name}" in words else f"{key}.{name}: {words}") from error
-        if not found:
-            raise ValueError(f"{key}.{name} has no problems")
-        problems += found
-    return problems
 
 
 def fitting(prompts: PromptBuilder, problems: list[Problem], key: str) -> list[Problem]:

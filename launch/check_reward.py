@@ -1,0 +1,159 @@
+"""Try a reward before a run: on golds, on the same answers in other notations, and on attacks. No model is needed.
+
+    python launch/check_reward.py recipe=grpo_math
+    python launch/check_reward.py rewards=math data.train.mine.path=train.jsonl
+    python launch/check_reward.py fn=my_rewards.py:f data.train.mine.path=train.jsonl rewards.f.max_tokens=256
+
+What is tried, in the same worker processes that score a run:
+
+    golds       each answer of the data set, written as a completion, must be right
+    notations   the same value written otherwise ($1,000$, 1000.0, \\frac{2000}{2}) must be right
+    attacks     completions that are not right (hedges, echoes, near misses, injected code, a megabyte of brackets,
+                power towers, ...) must not be taken for right, hang or crash the grader, or be executed
+
+Options, key=value:
+
+    limit=1000          golds to try; 0: all of the data set
+    attacks=100         problems whose answers are attacked; 0: none
+    outcome=NAME        the term that says right or wrong (default: the recipe's eval.correct, else the first term);
+                        of the other terms only hangs, crashes and speed are judged. outcome=none: judge so all of them
+    right=1.0           the least value of that term that says "right"
+    form=auto           where answers are written: answer, boxed, boxed_answer, hashes, phrase (auto: as the recipe's
+                        data.template teaches it, else the first of these in which golds are right)
+    term=NAME           this term alone
+    min_golds=1.0       the share of golds that must be right
+    min_notations=1.0   the share of answers in other notations that must be right
+    workers=N deadline_s=S      as scoring.workers and scoring.deadline_s
+    report=FILE         everything as JSON, every failure with its text
+
+Exit code: 0 fine, 1 falls short, 2 a mistake in what was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from launch.problems import load_problems  # noqa: E402
+from launch.reward_recipe import RewardRecipe, explaining_errors, read_options, reward_recipe  # noqa: E402
+from launch.reward_report import TermReport, examples, report_json, shown, table  # noqa: E402
+from launch.reward_trial import Trial, spread  # noqa: E402
+from rl.binding import nearest  # noqa: E402
+from rl.scoring import Scorer, reward_terms  # noqa: E402
+
+FORMS_OF_TEMPLATES = {"r1_zero": "answer", "few_shot": "phrase"}  # the others leave the form to the policy
+FORM_NAMES = ("auto", "answer", "boxed", "boxed_answer", "hashes", "phrase")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What this tool takes beside the rewards and the data."""
+
+    limit: int = 1000
+    attacks: int = 100
+    outcome: str | None = None
+    right: float = 1.0
+    form: str = "auto"
+    term: str | None = None
+    min_golds: float = 1.0
+    min_notations: float = 1.0
+    workers: int | None = None
+    deadline_s: float | None = None
+    report: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, ok, needed in (
+            ("limit", self.limit >= 0, "0 (all) or more"),
+            ("attacks", self.attacks >= 0, "0 (none) or more"),
+            ("min_golds", 0 <= self.min_golds <= 1, "in [0, 1]"),
+            ("min_notations", 0 <= self.min_notations <= 1, "in [0, 1]"),
+            ("workers", self.workers is None or self.workers >= 1, "at least 1"),
+            ("form", self.form in FORM_NAMES, f"one of {', '.join(FORM_NAMES)}.{nearest(self.form, FORM_NAMES)}"),
+        ):
+            if not ok:
+                raise ValueError(f"{name} must be {needed}, got {getattr(self, name)}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    options, overrides = read_options(Options, arguments)
+    recipe = reward_recipe(overrides)
+    if options.report is not None:
+        writable(Path(options.report))
+    outcome = recipe.outcome(options.outcome)
+    terms = reward_terms(recipe.rewards)
+    if options.term is not None:
+        if options.term not in recipe.rewards:
+            known = ", ".join(recipe.rewards)
+            near = nearest(options.term, recipe.rewards)
+            raise ValueError(f"term={options.term} names no reward, there are {known}.{near}")
+        terms = [term for term in terms if term.name == options.term]
+    problems = load_problems(recipe.train_data, "data.train")
+    reports = [TermReport(term.name, term.name == outcome, options.right) for term in terms]
+    workers = options.workers or min(4, os.cpu_count() or 1)
+    deadline_s = options.deadline_s or recipe.config.scoring.deadline_s
+    data = recipe.config.data
+    taught = FORMS_OF_TEMPLATES.get(data.template) if recipe.has_recipe else None
+    with (
+        Scorer(terms, workers=workers, deadline_s=deadline_s) as scorer,
+        tempfile.TemporaryDirectory(prefix="check_reward_") as canary,
+    ):
+        trial = Trial(scorer, reports, prefix=data.prefill, chat=data.template == "chat", canary=Path(canary))
+        if (broken := trial.warm_up(problems[0])) is not None:
+            print(f"falls short: {broken}")
+            return 1
+        limited = spread(problems, options.limit or len(problems))
+        trial.run(limited, options.attacks, taught if options.form == "auto" else options.form)
+    return conclude(options, recipe, trial, f"{workers} workers, deadline {deadline_s:g} s")
+
+
+def writable(path: Path) -> None:
+    """ValueError where the report cannot be written: better now than after the work."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"report={path}: {'it is a directory' if path.is_dir() else f'there is no {path.parent}'}")
+
+
+def conclude(options: Options, recipe: RewardRecipe, trial: Trial, conditions: str) -> int:
+    """Prints everything and writes the report; the exit code."""
+    reports = trial.reports
+    short = {report.name: report.short_of(options.min_golds, options.min_notations) for report in reports}
+    print(f"{recipe.words}: {trial.num_problems:,} problems, {conditions}")
+    for line in [*trial.notes, "", *table(reports), ""]:
+        print(line)
+    if any(report.outcome for report in reports):
+        print("* says right or wrong. p50, p99, items/s (of one worker): golds and notations; worst: attacks")
+    for report in reports:
+        print_bad_golds(report)
+        if report.partial > 0:
+            print(f"{report.name} gave {report.partial:g} to an attack, below right={report.right:g}")
+        for line in examples(report):
+            print(line)
+    if options.report is not None:
+        content = report_json(recipe.words, reports, short, trial.notes)
+        Path(options.report).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")
+    for name, reasons in short.items():
+        print(f"{name} falls short: {'; '.join(reasons)}" if reasons else f"{name} is fine")
+    return int(any(short.values()))
+
+
+def print_bad_golds(report: TermReport, at_most: int = 20) -> None:
+    """Answers of the data set that the reward cannot read: nothing can be right there."""
+    for problem_id, gold, why in report.bad_golds[:at_most]:
+        print(f"  bad gold: {problem_id}: {shown(gold, 60)!r}{f': {shown(why)}' if why else ''}")
+    if len(report.bad_golds) > at_most:
+        print(f"  and {len(report.bad_golds) - at_most:,} more bad golds; report=FILE lists them")
+
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print((__doc__ or "").strip())
+        sys.exit()
+    with explaining_errors():
+        sys.exit(main(sys.argv[1:]))
