@@ -51,8 +51,8 @@ CASES = [
     (
         "detectable_format:number_highlighted_sections",
         {"num_highlights": 2},
-        ["*a* and *b c*", "**a**"],
-        ["*a*", "* *"],
+        ["*a* and *b c*", "**a** **b**"],
+        ["*a*", "**a**", "* * *"],
     ),
     (
         "detectable_format:multiple_sections",
