@@ -47,8 +47,9 @@ IMPORT_DEADLINE_S = 60.0  # for the imports that a call does: they do not count 
 STARVED_GRACE_S = 0.8  # beyond its deadline, for a call that had little of the processor
 ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker ended
 BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
-PASS_BY_AFTER_S = 0.008  # at least; see Typical
-TYPICAL_FACTOR = 2.0
+PASS_BY_AFTER_S = 0.005  # at least; see Typical
+TYPICAL_FACTOR = 1.5
+OVERBOOKED_FOR_S = 1.0  # after a call was passed by; see Pool._num_wanted
 MAX_PASSED_BY = 128  # slow calls at once
 MAX_ATTEMPTS = 2  # of a call whose worker died while another call was to blame
 
@@ -164,6 +165,7 @@ class Pool:
         self.workers: list[Worker] = []
         self._waiting: deque[Task] = deque()
         self._typical = {number: Typical() for number in terms}
+        self._passed_by_at = -OVERBOOKED_FOR_S  # the last time
         self._thread = threading.Thread(target=self._mind, name="reward-pool", daemon=True)
         self._thread.start()
 
@@ -314,13 +316,23 @@ class Pool:
 
     def _assign(self) -> None:
         working = [worker for worker in self.workers if not worker.passed_by and worker.closed_at is None]
-        while len(working) < self.num_workers and len(self.workers) < self.num_workers + MAX_PASSED_BY:
+        wanted = self._num_wanted()
+        while len(working) < wanted and len(self.workers) < self.num_workers + MAX_PASSED_BY:
             working.append(self._fork())
+        for worker in [worker for worker in working if not worker.pending][: max(0, len(working) - wanted)]:
+            working.remove(worker)
+            self._remove(worker)
         for worker in working:
             while self._waiting and (self.in_event_loop or not worker.pending):
                 task = self._waiting.popleft()
                 if not task.ticket.cancelled:
                     self._give(worker, task)
+
+    def _num_wanted(self) -> int:
+        """How many workers are to work. While calls hang, half as many again: some of them will turn out to hang, and
+        until that is seen the processors would have less to do than they can."""
+        hanging = time.monotonic() < self._passed_by_at + OVERBOOKED_FOR_S
+        return self.num_workers + (self.num_workers + 1) // 2 if hanging else self.num_workers
 
     def _fork(self) -> Worker:
         ours, theirs = socket.socketpair()
@@ -448,6 +460,7 @@ class Pool:
             self.pass_by
             and not worker.passed_by
             and worker.pid is not None
+            and bool(worker.pending)
             and (len(worker.pending) > 1 or bool(self._waiting))
             and -1 not in worker.pending
             and sum(other.passed_by for other in self.workers) < MAX_PASSED_BY
@@ -463,7 +476,7 @@ class Pool:
 
     def _pass_by(self, worker: Worker) -> None:
         """The slow call stays, on what the others leave of the processors; the rest goes to a new worker."""
-        worker.passed_by = True
+        worker.passed_by, self._passed_by_at = True, time.monotonic()
         with contextlib.suppress(OSError):
             os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
         self._hand_on(worker)

@@ -121,7 +121,10 @@ class Inbox:
 
     def receive(self) -> Any:
         """A socket, a message, or None at the end."""
-        kind, fds, _, _ = socket.recv_fds(self.control, 1, 1)
+        try:
+            kind, fds, _, _ = socket.recv_fds(self.control, 1, 1)
+        except ConnectionResetError:
+            return None
         if kind == FORK:
             return socket.socket(fileno=fds[0])
         return self._message() if kind == MESSAGE else None

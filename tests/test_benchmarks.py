@@ -38,3 +38,10 @@ def test_log_probabilities_beside_all_logits_at_once():
     ratios = last_line("benchmarks/logprobs.py", "--quick", "--repeats", "1")
     assert 0 < ratios["49152/memory"] < 1  # memory, unlike time, is the same everywhere
     assert ratios["49152/time"] > 0
+
+
+@pytest.mark.slow
+def test_scoring_with_hangs_beside_scoring_without():
+    found = last_line("benchmarks/scoring.py", "--quick")
+    assert found["sleep / none"] > 0
+    assert (found["ok"], found["error"]) == (2000 - 200 - 14, 200 + 14)
