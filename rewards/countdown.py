@@ -15,58 +15,60 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from data.problem import Problem
-from rl.experience import Completion
+from rewards.mathematics.visible import after_thinking
+from rl.experience import Completion, Prompt, Verdict
 
 MAX_EXPRESSION_CHARS = 200
 MAX_DEPTH = 50  # of parentheses
+TARGET = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30}|/0{0,9}[1-9][0-9]{0,20})?")
 TOKEN = re.compile(r"\s*([0-9]+|[-+*/()])")
 
 
-def countdown(problem: Problem, completion: Completion) -> float:
+def countdown(problem: Problem, completion: Completion, *, prompt: Prompt | None = None) -> float:
     """1.0 if the expression in the last <answer> block equals the target and uses each number exactly once.
 
     `problem.metadata["nums"]` holds the numbers and `problem.answer` the target. Only + - * / and parentheses: no
     sign before a number, no power, no //, no decimals, no number glued from two. "= target" may follow the expression.
-    Raises ValueError if the problem itself has no numbers or no target.
+    The block counts after </think> only. Without one the verdict is "no_answer"; a problem without numbers or without
+    a target is "bad_gold". The task is that of TinyZero (github.com/Jiayi-Pan/TinyZero), the grammar is ours.
     """
     nums, target = _numbers(problem), _target(problem)
-    expression = _last_answer(completion.text)
-    if expression is None:
-        return 0.0
+    if nums is None:
+        return Verdict(state="bad_gold", reason="countdown needs metadata['nums'], a list of non-negative integers")
+    if target is None:
+        return Verdict(state="bad_gold", reason=f"countdown needs a number as answer, got {problem.answer[:40]!r}")
+    expression = _last_answer((prompt.prefix if prompt else "") + completion.text)
+    if not expression:
+        return Verdict(state="no_answer", reason="no <answer> block after the thinking")
     left, equals, right = expression.partition("=")
-    if equals and right.strip() != str(target):
-        return 0.0
+    if len(expression) > MAX_EXPRESSION_CHARS or (equals and right.strip() != str(target)):
+        return Verdict(0.0)
     tokens = _tokens(left)
     if tokens is None or Counter(token for token in tokens if token.isdigit()) != Counter(nums):
-        return 0.0
-    return float(_value(tokens) == target)
+        return Verdict(0.0)
+    return Verdict(float(_value(tokens) == target))
 
 
-def _numbers(problem: Problem) -> list[str]:
-    """The numbers of the problem as they are to be written, "03" is not 3."""
+def _numbers(problem: Problem) -> list[str] | None:
+    """The numbers of the problem as they are to be written, "03" is not 3; None if it has none."""
     nums = problem.metadata.get("nums")
-    if not isinstance(nums, Sequence) or not nums or any(not isinstance(num, int) or num < 0 for num in nums):
-        raise ValueError(
-            f"problem {problem.id}: countdown needs metadata['nums'], a list of non-negative integers, got {nums!r}"
-        )
-    return [str(num) for num in nums]
+    if isinstance(nums, str) or not isinstance(nums, Sequence) or not nums:
+        return None
+    return [str(num) for num in nums] if all(type(num) is int and num >= 0 for num in nums) else None
 
 
-def _target(problem: Problem) -> Fraction:
-    try:
-        return Fraction(problem.answer.strip())
-    except ValueError:
-        raise ValueError(f"problem {problem.id}: countdown needs a number as answer, got {problem.answer!r}") from None
+def _target(problem: Problem) -> Fraction | None:
+    """The target, exactly: an integer, a decimal or a fraction."""
+    match = TARGET.fullmatch(problem.answer.strip())
+    return Fraction(match.group()) if match else None
 
 
 def _last_answer(text: str) -> str | None:
-    """The content of the last <answer>...</answer>; None if there is none or it is too long to be an expression."""
+    """The content of the last <answer>...</answer> after the thinking; None if there is none."""
+    text = after_thinking(text) or ""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
-    if start < 0:
-        return None
-    content = text[start + len("<answer>") : end].strip()
-    return content if len(content) <= MAX_EXPRESSION_CHARS else None
+    return text[start + len("<answer>") : end].strip() if start >= 0 else None
 
 
 def _tokens(text: str) -> list[str] | None:

@@ -15,9 +15,13 @@ import pytest
 
 from rewards.arithmetic_steps import arithmetic_steps
 from rewards.countdown import countdown
+from rewards.exact_match import exact_match
+from rewards.gsm8k import gsm8k
 from rewards.math_answer import extract_answer, math_answer
+from rewards.multiple_choice import multiple_choice
 from rewards.tag_count import tag_count
 from rewards.think_format import think_format
+from rewards.token_f1 import token_f1
 
 ROOT = Path(__file__).parents[1]
 math_answer_module = importlib.import_module("rewards.math_answer")
@@ -300,10 +304,241 @@ def test_left_to_right_and_precedence_are_those_of_arithmetic(game, make_complet
     assert countdown(game, make_completion("<answer>10 - 4 - 3 + 12 / 6 / 2</answer>")) == 1
 
 
-@pytest.mark.parametrize("metadata", [{}, {"nums": []}, {"nums": [1.5]}, {"nums": "12"}])
-def test_a_problem_without_numbers_is_a_bug_not_a_wrong_answer(metadata, game, make_completion):
-    with pytest.raises(ValueError, match=r"metadata\['nums'\]"):
-        countdown(dataclasses.replace(game, metadata=metadata), make_completion("<answer>1</answer>"))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {}},
+        {"metadata": {"nums": []}},
+        {"metadata": {"nums": [1.5]}},
+        {"metadata": {"nums": "12"}},
+        {"answer": "many"},
+        {"answer": "1/0"},
+    ],
+)
+def test_a_game_without_numbers_or_target_has_a_bad_gold(fields, game, make_completion):
+    verdict = countdown(dataclasses.replace(game, **fields), make_completion("<answer>8/(3-8/3)</answer>"))
+    assert verdict.state == "bad_gold"
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix", "state"),
+    [
+        ("8/(3-8/3)", "", "no_answer"),
+        ("<answer></answer>", "", "no_answer"),
+        ("<answer>8/(3-8/3)", "", "no_answer"),
+        ("<think><answer>8/(3-8/3)</answer>", "", "no_answer"),
+        ("<answer>8/(3-8/3)</answer>", "<think>", "no_answer"),
+        ("</think><answer>8/(3-8/3)</answer>", "<think>", "ok"),
+        ("<answer>8</answer>", "", "wrong"),
+    ],
+)
+def test_what_countdown_says_where_there_is_no_value(text, prefix, state, game, make_completion, make_prompt):
+    assert countdown(game, make_completion(text), prompt=make_prompt(prefix=prefix)).state == state
+
+
+# gsm8k
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "strict", "flexible"),
+    [
+        ("18", "9 + 9 = 18\n#### 18", "ok", "ok"),
+        ("9 + 9 = <<9+9=18>>18\n#### 18", "#### 18", "ok", "ok"),  # a worked solution as gold
+        ("18", "#### $18.00", "ok", "ok"),
+        ("18", "#### 18.", "ok", "ok"),
+        ("18", "#### 18%", "ok", "ok"),
+        ("18", "####18 dollars", "ok", "ok"),
+        ("1234", "#### 1,234", "ok", "ok"),
+        ("1,234", "#### 1234", "ok", "ok"),
+        ("-5", "#### -5", "ok", "ok"),
+        ("-5", "#### -$5", "ok", "ok"),
+        ("-5", "#### \N{MINUS SIGN}5", "ok", "ok"),
+        ("5", "#### -5", "wrong", "wrong"),
+        ("0.5", "#### .5", "ok", "ok"),
+        ("18", "The answer is 18.", "no_answer", "ok"),
+        ("18", "18 of them, 3 a day", "no_answer", "wrong"),
+        ("2", "4-2", "no_answer", "ok"),  # 4-2 has no negative number
+        ("18", "#### 18\nand 3 are left", "ok", "wrong"),
+        ("18", "#### 18\n#### 19", "wrong", "wrong"),
+        ("19", "#### 18\n#### 19", "wrong", "ok"),
+        ("18", "#### 18\nso #### 18.0", "ok", "ok"),
+        ("18", "#### eighteen", "no_answer", "no_answer"),
+        ("18", "<think>#### 18", "no_answer", "no_answer"),
+        ("18", "<think>#### 18</think> #### 19", "wrong", "wrong"),
+        ("18", "", "no_answer", "no_answer"),
+        ("", "#### 18", "bad_gold", "bad_gold"),
+        ("many", "#### 18", "bad_gold", "bad_gold"),
+        ("18", "#### " + "9" * 10_000, "wrong", "wrong"),
+    ],
+)
+def test_gsm8k(gold, text, strict, flexible, problem, make_completion, make_prompt):
+    asked, completion = dataclasses.replace(problem, answer=gold), make_completion(text)
+    assert gsm8k(asked, completion).state == gsm8k(asked, completion, mode="strict").state == strict
+    assert gsm8k(asked, completion, mode="flexible").state == flexible
+    assert gsm8k(asked, completion, prompt=make_prompt(prefix="<think>")).state in ("no_answer", "bad_gold", strict)
+
+
+def test_gsm8k_heeds_the_prefix_and_refuses_an_unknown_mode(problem, make_completion, make_prompt):
+    assert gsm8k(problem, make_completion("#### 4"), prompt=make_prompt(prefix="<think>")).state == "no_answer"
+    assert gsm8k(problem, make_completion("</think>#### 4"), prompt=make_prompt(prefix="<think>")) == 1
+    with pytest.raises(ValueError, match="strict or flexible"):
+        gsm8k(problem, make_completion("#### 4"), mode="loose")
+
+
+# multiple_choice
+
+CITIES = ["London", "Paris", "Rome", "Bern"]
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        (r"\boxed{B}", "ok"),
+        (r"\boxed{\text{B}}", "ok"),
+        (r"\boxed{\textbf{(B)}}", "ok"),
+        (r"\boxed{\textbf{(B) } Paris}", "ok"),
+        (r"\boxed{b}", "ok"),
+        (r"\boxed{Paris}", "ok"),
+        (r"\boxed{\text{paris.}}", "ok"),
+        ("<answer>B</answer>", "ok"),
+        ("<answer>(B)</answer>", "ok"),
+        ("<answer>B) Paris</answer>", "ok"),
+        ("The answer is B.", "ok"),
+        ("The answer is (B).", "ok"),
+        ("The answer is (B) Paris, the capital.", "ok"),
+        ("The correct answer is **B: Paris**.", "ok"),
+        ("Answer: B", "ok"),
+        ("The answer is option B.", "ok"),
+        ("The answer is Paris.", "ok"),
+        ("#### B", "ok"),
+        ("B", "ok"),
+        ("(B)", "ok"),
+        ("B) Paris", "ok"),
+        ("Paris", "ok"),
+        ("It is not on the Thames. Option B is correct.", "ok"),
+        ("I choose (B).", "ok"),
+        ("It must be (B), for it lies on the Seine.", "ok"),
+        ("<think>A or C</think> B", "ok"),
+        (r"\boxed{C}", "wrong"),
+        ("The answer is C.", "wrong"),
+        ("The answer is Rome.", "wrong"),
+        ("The answer is Madrid.", "wrong"),
+        ("The answer is E.", "wrong"),
+        ("The answer is (B) Rome.", "wrong"),  # the letter of one, the text of another
+        ("The answer is A or B.", "wrong"),
+        ("The answer is B or C.", "wrong"),
+        (r"\boxed{A, B}", "wrong"),
+        (r"\boxed{AB}", "wrong"),
+        (r"\boxed{B} or \boxed{C}", "wrong"),
+        (r"\boxed{A} \boxed{B} \boxed{C} \boxed{D}", "wrong"),
+        (r"The answer is A. \boxed{B}", "wrong"),
+        (r"The answer is not \boxed{B}", "wrong"),
+        ("(A) London (B) Paris (C) Rome (D) Bern", "wrong"),  # an echo
+        ("A) London\nB) Paris\nC) Rome\nD) Bern", "wrong"),
+        ("A. London\nB. Paris", "wrong"),
+        ("I choose A. I choose B.", "wrong"),
+        ("I do not know", "no_answer"),
+        ("A city on a river", "no_answer"),
+        ("", "no_answer"),
+        ("<think>B", "no_answer"),
+        (r"<think>\boxed{B}</think>", "no_answer"),
+    ],
+)
+def test_multiple_choice(text, state, problem, make_completion):
+    asked = dataclasses.replace(problem, answer="B", metadata={"choices": CITIES})
+    assert multiple_choice(asked, make_completion(text)).state == state
+
+
+@pytest.mark.parametrize(
+    ("gold", "choices", "letter"),
+    [
+        ("B", CITIES, "B"),
+        ("(b)", CITIES, "B"),
+        ("1", CITIES, "B"),  # an index from 0
+        ("Paris", CITIES, "B"),
+        ("J", None, "J"),
+        ("9", None, "J"),
+        ("4", ["3", "4", "5"], "B"),  # the text of a choice before an index
+        ("B", {"A": "London", "B": "Paris"}, "B"),
+        ("B", {"label": ["A", "B"], "text": ["London", "Paris"]}, "B"),
+        ("K", None, None),
+        ("", CITIES, None),
+        ("E", CITIES, None),
+        ("4", CITIES, None),
+        ("Madrid", CITIES, None),
+        ("Paris", ["Paris", "Paris"], None),
+    ],
+)
+def test_the_gold_of_a_choice_is_a_letter_an_index_or_a_text(gold, choices, letter, problem, make_completion):
+    asked = dataclasses.replace(problem, answer=gold, metadata={"choices": choices} if choices else {})
+    states = {each: multiple_choice(asked, make_completion(rf"\boxed{{{each}}}")).state for each in "ABJ"}
+    assert states == {each: "bad_gold" if letter is None else "ok" if each == letter else "wrong" for each in "ABJ"}
+
+
+def test_the_kind_of_a_choices_gold_can_be_said(problem, make_completion):
+    asked = dataclasses.replace(problem, answer="1", metadata={"choices": ["2", "1"]})
+    assert multiple_choice(asked, make_completion(r"\boxed{B}"), gold="index") == 1
+    asked = dataclasses.replace(asked, metadata={"choices": ["1", "2"]})
+    assert multiple_choice(asked, make_completion(r"\boxed{B}"), gold="index") == 1
+    assert multiple_choice(asked, make_completion(r"\boxed{A}"), gold="text") == 1
+    assert multiple_choice(asked, make_completion(r"\boxed{A}"), gold="letter").state == "bad_gold"
+
+
+# exact_match and token_f1
+
+
+@pytest.mark.parametrize(
+    ("text", "match", "f1"),
+    [
+        ("Denver Broncos", 1, 1),
+        ("The denver  broncos.", 1, 1),
+        ("<think>hm</think> Denver Broncos", 1, 1),
+        (r"It was \boxed{Denver Broncos}", 1, 1),
+        ("<answer>the Broncos</answer>", 1, 1),  # another gold
+        ("The answer is Denver.", 0, 2 / 3),
+        ("Denver Broncos won", 0, 4 / 5),
+        ("Denver Denver Broncos", 0, 4 / 5),  # a bag of words counts each as often as it is there
+        ("Carolina Panthers", 0, 0),
+        (r"\boxed{Broncos} or \boxed{Panthers}", 0, 0),  # the worst claim counts
+        ("the", 0, 0),
+    ],
+)
+def test_exact_match_and_token_f1(text, match, f1, problem, make_completion):
+    asked = dataclasses.replace(problem, answer="Denver Broncos", metadata={"answers": ["Broncos", "The Broncos"]})
+    assert exact_match(asked, make_completion(text)) == match
+    assert token_f1(asked, make_completion(text)) == pytest.approx(f1)
+
+
+def test_exact_match_of_the_whole_text_looks_for_no_claim(problem, make_completion):
+    asked = dataclasses.replace(problem, answer="The answer is 4", metadata={"answers": {"text": ["four"]}})
+    assert exact_match(asked, make_completion("the answer is 4."), whole=True) == 1
+    assert exact_match(asked, make_completion("the answer is 4.")) == 0
+    assert exact_match(asked, make_completion("The answer is four.")) == 1
+
+
+@pytest.mark.parametrize("reward", [exact_match, token_f1])
+def test_words_without_a_value(reward, problem, make_completion, make_prompt):
+    assert reward(problem, make_completion("")).state == "no_answer"
+    assert reward(problem, make_completion("<think>4")).state == "no_answer"
+    assert reward(problem, make_completion("4"), prompt=make_prompt(prefix="<think>")).state == "no_answer"
+    assert reward(problem, make_completion(r"It is not \boxed{4}")).state == "wrong"
+    assert reward(dataclasses.replace(problem, answer=" "), make_completion("4")).state == "bad_gold"
+    with pytest.raises(ValueError, match=r"metadata\['answers'\]"):
+        reward(dataclasses.replace(problem, metadata={"answers": "four"}), make_completion("4"))
+
+
+@pytest.mark.parametrize("reward", [gsm8k, multiple_choice, exact_match, token_f1, countdown])
+@pytest.mark.parametrize(
+    "unit", ["(A) ", "#### 5 ", "the ", "9", "1,", r"\boxed{B}", "<answer>1", "option A ", " ", "\x00"]
+)
+def test_a_megabyte_costs_no_reward_much_time(reward, unit, problem, make_completion):
+    asked = dataclasses.replace(problem, metadata={"choices": ["4", "5"], "nums": [2, 2]})
+    start = time.process_time()
+    reward(asked, make_completion(unit * (1_000_000 // len(unit))))
+    assert time.process_time() - start < 1
+
+
+# arithmetic_steps
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,13 @@ nothing makes `refused` true.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rewards.mathematics.hedges import HEDGED, NUMBER, alternatives, negated, word_set
-from rewards.mathematics.visible import INVISIBLE, after_thinking, quoted, visible
+from rewards.mathematics.visible import INVISIBLE, ZERO_WIDTH, after_thinking, quoted, visible
 
 MAX_ANSWER_CHARS = 1000  # a longer answer is no answer
 MAX_CLAIMS = 64  # of each kind are read, the last ones
@@ -151,26 +152,25 @@ def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_las
     boxes, cut_off = _boxes(shown.text)
     if cut_off:
         return Extracted(None, reason=r"the last \boxed{ does not end")
-    boxes = [box for box in boxes if box.text.removeprefix(r"\text{").rstrip("}").lower() not in PLACEHOLDERS]
+    if boxes and _is_placeholder(boxes[-1].text):
+        return Extracted(None, reason=r"the last \boxed{} holds nothing")
+    boxes = [box for box in boxes if not _is_placeholder(box.text)]
     blocks = _blocks(shown.text)
     hashes = _hashes(shown.text)
     phrases = _phrases(shown.text)
-    for source, claims in (("boxed", boxes), ("block", blocks), ("hashes", hashes), ("phrase", phrases)):
-        if claims:
-            weak = [*_plain(hashes), *_plain(phrases)] if source in ("boxed", "block") else []
-            weak += _plain(phrases) if source == "hashes" else []
-            beside = [*blocks, *weak] if source == "boxed" else weak
-            hidden = [box.text for box in _boxes(shown.hidden)[0]] if shown.hidden else []
-            return _settled(shown.text, source, claims, beside, hidden)  # type: ignore[arg-type]
+    hidden = [box.text for box in _boxes(shown.hidden)[0]] if shown.hidden else []
+    weak = [*_plain(hashes), *_plain(phrases)]
+    if boxes:
+        return _settled(shown.text, "boxed", boxes, [*blocks, *weak], hidden)
+    if blocks:
+        return _settled(shown.text, "block", blocks, weak, hidden)
+    if hashes:
+        return _settled(shown.text, "hashes", hashes, _plain(phrases), hidden)
+    if phrases:
+        return _settled(shown.text, "phrase", phrases, [], hidden)
     if allow_last_number and (found := _last_number(shown.text)):
         return _settled(shown.text, "last_number", [found], [], [])
     return Extracted(None, reason="no answer was found")
-
-
-def claims_in(text: str, question: str = "", *, prefix: str = "") -> tuple[str, ...]:
-    """All different claims of a completion, the last first; for rewards whose answers are not mathematics."""
-    found = extract_answer(text, question, prefix=prefix)
-    return () if found.answer is None else (found.answer, *found.others)
 
 
 def _settled(text: str, source: Source, claims: list[Claim], beside: list[Claim], hidden: list[str]) -> Extracted:
@@ -185,6 +185,9 @@ def _settled(text: str, source: Source, claims: list[Claim], beside: list[Claim]
         return Extracted(None, reason="the answer is denied", refused=True)
     parts = _different([claim.text for claim in claims])
     offered = [value for claim in strong[-MAX_OTHERS:] for value in alternatives(text, claim.start, claim.end)]
+    beside = [claim for claim in beside if not _retracted(text, claim, last)]
+    if source == "phrase":
+        claims = [claim for claim in claims[:-1] if _rivals(claim.text, last.text)] + claims[-1:]
     others = _different([*(claim.text for claim in (*claims, *beside)), *offered, *hidden, last.text])[:-1]
     if len(others) > MAX_OTHERS:
         return Extracted(None, reason="many different answers", refused=True)
@@ -235,14 +238,14 @@ def _closing_brace(text: str, start: int) -> int | None:
     return None
 
 
+def _is_placeholder(text: str) -> bool:
+    r"""Whether a box shows where an answer goes: \boxed{}, \boxed{...}, \boxed{\text{your answer}}."""
+    return text.removeprefix(r"\text{").rstrip("}").strip().lower() in PLACEHOLDERS
+
+
 def _stripped(text: str) -> str:
-    """Without white space and invisible marks at both ends."""
-    text = text.strip()
-    while text and INVISIBLE.match(text[-1]):
-        text = text[:-1].rstrip()
-    while text and INVISIBLE.match(text[0]):
-        text = text[1:].lstrip()
-    return text
+    """Without white space and marks of no width at both ends."""
+    return text.strip(string.whitespace + ZERO_WIDTH)
 
 
 def _blocks(text: str) -> list[Claim]:
@@ -336,6 +339,11 @@ def is_plain(text: str) -> bool:
     return PLAIN_TEX.fullmatch(text) is not None
 
 
+def _rivals(text: str, last: str) -> bool:
+    """Whether what an earlier sentence gives as the answer is a value of its own: a number, or words as short as it."""
+    return is_plain(text) or (not is_plain(last) and not _describes(text) and len(text.split()) <= 4)
+
+
 def _describes(text: str) -> bool:
     """Whether it says how the answer is, not what it is, and does not take it back."""
     return (
@@ -363,10 +371,15 @@ RETRACTIONS = (
 def _not_retracted(text: str, claims: list[Claim]) -> list[Claim]:
     """The claims after the last one that the text itself calls a mistake before it makes another."""
     for index in range(len(claims) - 1, 0, -1):
-        between = text[claims[index - 1].end : claims[index].start].lower()
-        if any(word in between for word in RETRACTIONS):
+        if _retracted(text, claims[index - 1], claims[index]):
             return claims[index:]
     return claims
+
+
+def _retracted(text: str, claim: Claim, later: Claim) -> bool:
+    """Whether the text takes the claim back before it comes to the later one."""
+    between = text[claim.end : later.start].lower()
+    return any(word in between for word in RETRACTIONS)
 
 
 def _last_number(text: str) -> Claim | None:

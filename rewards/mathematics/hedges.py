@@ -15,7 +15,7 @@ def word_set(*lines: str) -> frozenset[str]:
     return frozenset(" ".join(lines).split())
 
 
-NUMBER = r"-?\$?(?:[0-9][0-9,]{0,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
+NUMBER = r"-?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
 
 NEGATED_BEFORE = re.compile(
     r"(?ai)(?:\b(?:not|never|cannot|isn|wasn|neither|wrong|incorrect|false|bad|instead of)\b|n['\u2019]?t\b)"

@@ -23,6 +23,11 @@ INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 )
+EXAMPLE = re.compile(  # words before what is shown as a form to fill in
+    r"(?ai)\b(?:(?:format|template|form) {1,3}(?:is|like|as)|e\.g\.|for example|such as|for instance|example)"
+    r"[\s:,$*(]*+\Z"
+)
+ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"  # harmless at the ends of an answer, where models do leave them
 
 
 class Visible(NamedTuple):
@@ -69,9 +74,9 @@ def visible(text: str, question: str = "") -> Visible:
 
 
 def quoted(text: str, at: int) -> bool:
-    """Whether the place lies within quotation marks or `code` that began earlier in its line."""
+    """Whether the place lies within quotation marks or `code` that began earlier in its line, or shows a format."""
     before = text[text.rfind("\n", max(0, at - 300), at) + 1 : at][-300:]
-    if before.count("`") % 2:
+    if before.count("`") % 2 or EXAMPLE.search(before[-40:]):
         return True
     if before.rfind("\N{LEFT DOUBLE QUOTATION MARK}") > before.rfind("\N{RIGHT DOUBLE QUOTATION MARK}"):
         return True

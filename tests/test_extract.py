@@ -1,0 +1,298 @@
+r"""Which answer a completion commits itself to. In the tables: the text, and what counts; None where there is none."""
+
+from __future__ import annotations
+
+import doctest
+import random
+import time
+
+import pytest
+
+from rewards.mathematics import extract, hedges, visible
+from rewards.mathematics.extract import extract_answer
+
+ZERO_WIDTH = "\N{ZERO WIDTH SPACE}"
+
+
+@pytest.mark.parametrize("module", [extract, hedges, visible])
+def test_the_examples_in_the_docstrings_hold(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        # boxes
+        (r"so \boxed{12}", "12"),
+        (r"so \boxed{\frac{1}{2}}, done", r"\frac{1}{2}"),  # braces nest
+        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}"),
+        (r"\boxed{\left\{1, 2\right.} {", r"\left\{1, 2\right."),  # an escaped brace does not nest
+        (r"\boxed {5}", "5"),
+        (r"$\boxed 5$", "5"),
+        (r"$\boxed\frac12$.", r"\frac12"),
+        (r"\fbox{5}", "5"),
+        (r"\boxed{\boxed{5}}", r"\boxed{5}"),  # the comparison strips the inner one
+        (r"I write it with \boxed as asked: \boxed{5}", "5"),
+        (r"I am to use \boxed{}. So: \boxed{5}", "5"),
+        (r"**Answer:** $\boxed{5}$. I hope it is correct.", "5"),
+        (r"\[ \boxed{5} \] as required, since 2 + 3 = 5.", "5"),
+        (r"\boxed{5}, and this is why: 2 or 3 steps of 1.", "5"),
+        # blocks
+        ("<answer> 8 </answer>", "8"),
+        ("<answer>The answer is 8.</answer>", "8"),
+        ("<answer>4 + 4 = 8\n#### 8</answer>", "8"),
+        (r"<answer>it is \boxed{7}</answer>", "7"),
+        # GSM8K
+        ("5 + 7 = 12\n#### 12\n", "12"),
+        ("#### 1,234", "1,234"),
+        ("#### Step 1\n2 + 3\n#### Step 2\n= 5\n#### 5", "5"),
+        # sentences
+        ("The answer is 5.", "5"),
+        ("the answer is .5", ".5"),
+        ("The answer is 5 apples, since 2 + 3 = 5.", "5 apples"),
+        ("The answer is 5 because 2 + 3 = 5.", "5"),
+        ("the answer is 18, because 3 + 15 = 18.", "18"),
+        ("the answer is (x, y), as asked", "(x, y)"),
+        ("the answer is **12**.", "12"),
+        ("The answer is: $x = 5$.", "$x = 5$"),
+        ("Answer: 5", "5"),
+        ("**Answer**: 5", "5"),
+        ("ANSWER = 5", "5"),
+        ("**Final Answer**\n\n5", "5"),
+        ("### Final answer:\n**5**\n", "5"),
+        ("The answer is:\n$$5$$", "5"),
+        ("The answer is\n\\[\n5\n\\]\n", "5"),
+        ("The answer is therefore 5.", "5"),
+        ("So the final answer is $4.50. Done.", "$4.50"),
+        ("The answers are 2 and 3.", "2 and 3"),
+        ("The answer to the question is 5.", "5"),
+        ("The answer is 5. The answer is reasonable.", "5"),
+        ("The answer is what we want. First 2 + 3. The answer is 5.", "5"),
+        # nothing
+        ("12", None),
+        ("", None),
+        ("<answer></answer>", None),
+        ("<answer>5", None),  # cut off, perhaps within 57
+        (r"\boxed{}", None),
+        (r"\boxed{5} \boxed{}", None),
+        (r"\boxed{...}", None),
+        (r"\boxed{5} </think> \boxed{5", None),  # cut off
+        ("If the answer is 5, we are done.", None),
+        ("One possible answer is 5.", None),
+        ("A wrong answer is 5.", None),
+        ("Is the answer 5?", None),
+        ("| 3 | 4 | 5 | 6 |", None),
+    ],
+)
+def test_the_answer_is_found(text, answer):
+    found = extract_answer(text)
+    assert (found.answer, found.others) == (answer, ())
+    assert bool(found.reason) == (answer is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix", "answer"),
+    [
+        (r"<think>\boxed{1}</think> The answer is 2", "", "2"),  # nothing in the thinking counts
+        (r"<think>\boxed{1}</think> hmm", "", None),
+        (r"<think>\boxed{1}", "", None),
+        (r"<think>\boxed{1}</think><think>\boxed{1}", "", None),
+        (r"2 + 3 = 5, so \boxed{5}", "<think>", None),  # begun by the template, never ended
+        (r"2 + 3 = 5</think>\boxed{5}", "<think>\n", "5"),
+        (r"\boxed{5}", "<think>\n\n</think>\n\n", "5"),  # a template that forbids thinking
+        (r"<think>a<think>b</think>\boxed{5}", "", "5"),
+        (r"\boxed{5}</think>", "", None),
+        (r"<thinking>\boxed{5}</thinking>", "", None),
+    ],
+)
+def test_only_what_follows_the_thinking_counts(text, prefix, answer):
+    assert extract_answer(text, prefix=prefix).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        (r"\boxed{4} or \boxed{5}", ("4",)),
+        (r"\boxed{4}. No, \boxed{5}", ("4",)),
+        (r"\boxed{\frac12} = \boxed{0.5}", (r"\frac12",)),  # whether it is the same is for the comparison to say
+        (r"\boxed{5} and again $\boxed{ 5 }$", ()),
+        (r"\boxed{5} or maybe 6", ("6",)),
+        (r"\boxed{5}, or 6 if I am wrong", ("6",)),
+        (r"\boxed{5}. Actually, it is 6.", ("6",)),
+        (r"\boxed{5}. Wait, no, it should be 6.", ("6",)),
+        (r"$\boxed{5}$, but it could also be $6$.", ("6",)),
+        (r"\boxed{5}, 6, 7", ("6",)),
+        (r"\boxed{5}/6", ("6",)),
+        (r"either 4 or \boxed{5}", ("4",)),
+        (r"between 3 and \boxed{5}", ("3",)),
+        ("The answer is 5 (or 6).", ("6",)),
+        ("The answer is 5? Or 6?", ("6",)),
+        ("The answer is 4. The answer is 5.", ("4",)),
+        ("The answer is 4. Wait, that is wrong. The answer is 5.", ()),  # taken back before
+        (r"The answer is 4. \boxed{5}", ("4",)),
+        (r"\boxed{5}. The answer is 6.", ("6",)),
+        (r"<answer>4</answer> \boxed{5}", ("4",)),
+        ("<answer>4</answer><answer>5</answer>", ("4",)),
+        ("#### 4\n#### 5", ("4",)),
+        (r"<!-- \boxed{4} --> \boxed{5}", ("4",)),  # out of sight
+        ("% \\boxed{4}\n\\boxed{5}", ("4",)),
+        (r"The answer is 3 more than 2, so \boxed{5}", ()),
+        (r"The answer is 2 + 3 = \boxed{5}", ()),
+        (r"\boxed{5} of the 8 apples, or so.", ()),
+        ("\\boxed{5}\n\nWait, let me check: 2 + 3 = 5. Yes.", ()),
+    ],
+)
+def test_other_claims_beside_the_answer_are_reported(text, others):
+    found = extract_answer(text)
+    assert found.answer is not None
+    assert found.others == others
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"The answer is not \boxed{5}.",
+        r"It cannot be \boxed{5}",
+        r"It isn't \boxed{5}",
+        r"The wrong answer is \boxed{5}",
+        r"\boxed{5} is wrong",
+        r"\boxed{5} is not the answer.",
+        r"\boxed{5} (incorrect)",
+        rf"\boxed{{1{ZERO_WIDTH}2}}",
+        "\\boxed{\N{RIGHT-TO-LEFT OVERRIDE}21}",
+        "".join(rf"\boxed{{{number}}}" for number in range(40)),
+    ],
+)
+def test_what_is_denied_hidden_or_one_of_many_is_refused(text):
+    found = extract_answer(text)
+    assert (found.answer, found.refused) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"<!-- \boxed{5} -->",
+        r"<!-- \boxed{5}",
+        r"% \boxed{5}",
+        r"\iffalse \boxed{5} \fi",
+        "```\n\\boxed{5}\n```",
+        "```python\nprint('The answer is 5')",
+        r"Write `\boxed{5}`.",
+        r"The format is \boxed{5}.",
+        'The user says "the answer is 5".',
+        "> \\boxed{5}\n\nI do not know.",
+    ],
+)
+def test_what_is_hidden_quoted_or_shown_as_a_form_is_no_claim(text):
+    assert extract_answer(text).answer is None
+
+
+def test_a_quotation_at_the_end_sets_the_answer_off():
+    assert extract_answer("So we find:\n> **Answer:** 5").answer == "5"
+
+
+def test_marks_without_width_around_the_answer_do_no_harm():
+    assert extract_answer(rf"\boxed{{{ZERO_WIDTH}5{ZERO_WIDTH}}}").answer == "5"
+
+
+def test_the_question_repeated_is_no_claim():
+    question = r"Which is it? Choose from \boxed{5} and \boxed{6}. The answer is 5?"
+    assert extract_answer(question, question).answer is None
+    assert extract_answer(question + r" It is \boxed{6}", question).others == ()
+
+
+def test_the_last_number_counts_only_if_asked_for():
+    assert extract_answer("first 3, then 1,234.5.", allow_last_number=True).answer == "1,234.5"
+    assert extract_answer("first 3, then 1,234.5.").answer is None
+    assert extract_answer("it is 3 or 4", allow_last_number=True).others == ("3",)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        r"\boxed{",
+        r"\boxed{}",
+        r"\boxed{5}",
+        r"\boxed ",
+        "{",
+        "}",
+        "<answer>",
+        "</answer>",
+        "<answer>5</answer>",
+        "the answer is ",
+        "The answer is 5. ",
+        "answer:\n",
+        "####",
+        "\n#### 5",
+        "</think>",
+        "1,",
+        "1.1",
+        " ",
+        "\n",
+        "\\",
+        "`",
+        "```",
+        '"',
+        "<!--",
+        "-->",
+        "\n>",
+        "% \n",
+        "$$",
+        "not ",
+        "or ",
+        ZERO_WIDTH,
+        "\x00",
+    ],
+)
+def test_a_megabyte_takes_no_time(unit):
+    text = unit * (1_000_000 // len(unit))
+    start = time.process_time()
+    for hostile in (text, r"\boxed{" + text, "<answer>" + text + "</answer>", r"\boxed{5}" + text, text + r"\boxed{5}"):
+        extract_answer(hostile, "What is 2 + 3, please?", allow_last_number=True)
+    assert time.process_time() - start < 2
+
+
+def test_it_never_raises_whatever_the_text():
+    draw = random.Random(0)
+    pieces = [
+        *(
+            r"\boxed",
+            "{",
+            "}",
+            "\\",
+            "<answer>",
+            "</answer>",
+            "####",
+            "The answer is ",
+            "answer:",
+            "\n",
+            " ",
+            "5",
+            "-6",
+        ),
+        *(
+            "or ",
+            "not ",
+            "maybe ",
+            "wait, ",
+            "</think>",
+            "<think>",
+            "<!--",
+            "-->",
+            "```",
+            "`",
+            '"',
+            "> ",
+            "%",
+            "$",
+            "$$",
+        ),
+        *(r"\[", r"\]", ", ", ". ", "(", ")", "\x00", "\u0130", ZERO_WIDTH, "\N{ARABIC-INDIC DIGIT FIVE}", "\ud800"),
+    ]
+    for _ in range(3000):
+        text = "".join(draw.choice(pieces) for _ in range(draw.randrange(30)))
+        found = extract_answer(text, draw.choice(["", text[:20]]), allow_last_number=draw.random() < 0.5)
+        assert (found.answer is None) == bool(found.reason)
+        assert found.answer != ""
