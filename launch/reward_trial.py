@@ -219,7 +219,9 @@ def completion(text: str) -> Completion:
 def token_ids(text: str) -> list[int]:
     """At least one, and equal where the characters are equal."""
     pieces = range(0, min(len(text), MAX_TOKENS * CHARS_PER_TOKEN), CHARS_PER_TOKEN)
-    return [zlib.crc32(text[at : at + CHARS_PER_TOKEN].encode()) % 50_000 for at in pieces] or [0]
+    return [zlib.crc32(text[at : at + CHARS_PER_TOKEN].encode("utf-8", "surrogatepass")) % 50_000 for at in pieces] or [
+        0
+    ]
 
 
 def spread(items: Sequence[Item], limit: int) -> list[Item]:
