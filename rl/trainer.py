@@ -28,6 +28,7 @@ from rl.experience import Prompt, ScoredGroup
 from rl.metrics import Tally, rollout_tally
 from rl.record import write_rollouts
 from rl.rollout import ProvesWeights, RolloutEngine
+from rl.scoring import RewardBroken
 from rl.tracking import Tracker
 
 CURVES_EVERY = 10  # steps
@@ -135,7 +136,7 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
     """Collective: one batch of prompts, one update."""
     with run.time("step"):
         prompts = my_share(parts.batches.at(step))
-        with distributed.together():
+        with distributed.together(), keeping_what_was_sampled(step, run):
             groups = collect(prompts, parts.rollout, parts.scoring, config.params, seed=config.seed, time=run.time)
         record(step, groups, run)
         with run.time("update"):
@@ -197,6 +198,17 @@ def record(step: int, groups: Sequence[ScoredGroup], run: Run) -> None:
         if distributed.rank() == 0:
             every = [scored for share in everyone for scored in share]
             write_rollouts(run.directory / "rollouts" / f"{step:06d}.jsonl", every)
+
+
+@contextlib.contextmanager
+def keeping_what_was_sampled(step: int, run: Run) -> Iterator[None]:
+    """A reward that ends the run leaves this rank's completions in rollouts/<step>.broken.<rank>.jsonl."""
+    try:
+        yield
+    except RewardBroken as error:
+        path = run.directory / "rollouts" / f"{step:06d}.broken.{distributed.rank()}.jsonl"
+        write_rollouts(path, error.scored)
+        raise RewardBroken(f"{error}; the completions of this step are in {path}", error.scored) from error
 
 
 def evaluate_and_log(step: int, config: TrainConfig, parts: Parts, run: Run) -> dict[str, Evaluation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from rl.config import OptimizerConfig
 from rl.distributed import FailedTogether
 from rl.engine import PolicyEngine
+from rl.experience import Failure, Group, ScoredGroup
 from rl.policy import load_model
+from rl.record import read_rollouts
+from rl.scoring import RewardBroken
 from rl.tiny import build_tiny_model
-from rl.trainer import sync
+from rl.trainer import keeping_what_was_sampled, sync
 
 
 class Plain:
@@ -61,3 +65,15 @@ def test_an_engine_that_can_prove_its_weights_is_held_against_the_policys_probe(
     rollout.computed = [right[0], right[1] + 0.1]
     with pytest.raises(FailedTogether, match="is not what the float32 policy computes"):
         sync(SimpleNamespace(rollout=rollout, policy=policy), 8)
+
+
+def test_a_reward_that_ends_the_run_does_not_take_what_was_sampled_with_it(tmp_path, make_prompt, make_completion):
+    group = Group(make_prompt(), (make_completion("a"), make_completion("b")))
+    failure = Failure("mine", 1, "error", "KeyError")
+    scored = ScoredGroup(group, (1.0, math.nan), {"mine": (1.0, math.nan)}, (failure,))
+    with pytest.raises(RewardBroken, match=r"mine fails; .* are in .*000007\.broken\.0\.jsonl"):  # noqa: SIM117
+        with keeping_what_was_sampled(7, SimpleNamespace(directory=tmp_path)):
+            raise RewardBroken("mine fails", [scored])
+    (kept,) = read_rollouts(tmp_path / "rollouts" / "000007.broken.0.jsonl")
+    assert [completion.text for completion in kept.group.completions] == ["a", "b"]
+    assert kept.failures == (failure,)
