@@ -21,8 +21,9 @@ import pytest
 
 pytest.importorskip("rewards.mathematics.compare")
 
-from rewards.math_answer import grade  # noqa: E402
-from rewards.mathematics.compare import compare  # noqa: E402
+from rewards.mathematics.compare import compare
+
+from rewards.math_answer import grade
 
 CASES = Path(__file__).parent / "math_cases"
 sys.path.append(str(CASES))

@@ -77,8 +77,9 @@ def injection(path: str) -> None:
 def steps(name: str) -> list[Callable[[], float]]:
     """What is done with one hostile case: as answer, as gold, against itself, inside a completion, as a completion."""
     import hostile
-    from rewards.math_answer import grade
     from rewards.mathematics.compare import compare
+
+    from rewards.math_answer import grade
 
     if name in hostile.PAIRS:
         one, other = hostile.PAIRS[name]
@@ -95,6 +96,7 @@ def steps(name: str) -> list[Callable[[], float]]:
 def hostile_cases(first: int, stop: int) -> None:
     """The value is the largest that a step gives, which must be 0; seconds are those of the slowest step."""
     import hostile
+
     from rewards.math_answer import grade
 
     grade("5", r"\boxed{x+5}")
