@@ -39,6 +39,8 @@ def test_the_examples_in_the_docstrings_hold(module):
         (r"**Answer:** $\boxed{5}$. I hope it is correct.", "5"),
         (r"\[ \boxed{5} \] as required, since 2 + 3 = 5.", "5"),
         (r"\boxed{5}, and this is why: 2 or 3 steps of 1.", "5"),
+        (r"""Call ``so" and `good' what fits; 5 of the 12" pipes are \boxed{5}.""", "5"),  # no quotation around it
+        (r'The "good" ones are \boxed{5}, the "bad" ones 7.', "5"),
         # blocks
         ("<answer> 8 </answer>", "8"),
         ("<answer>The answer is 8.</answer>", "8"),
@@ -105,6 +107,8 @@ def test_the_answer_is_found(text, answer):
         (r"<think>a<think>b</think>\boxed{5}", "", "5"),
         (r"\boxed{5}</think>", "", None),
         (r"<thinking>\boxed{5}</thinking>", "", None),
+        (r"[THINK]\boxed{5}[/THINK]", "", None),
+        (r"<THINK>\boxed{5}", "", None),
     ],
 )
 def test_only_what_follows_the_thinking_counts(text, prefix, answer):
@@ -129,6 +133,10 @@ def test_only_what_follows_the_thinking_counts(text, prefix, answer):
         (r"between 3 and \boxed{5}", ("3",)),
         ("The answer is 5 (or 6).", ("6",)),
         ("The answer is 5? Or 6?", ("6",)),
+        ("The answer is 5 or the answer is 6", ("5",)),
+        ("Final answer: 5 Final answer: 6", ("5",)),
+        (r"\boxed{5} + 1", ("1",)),
+        (r"The answer is 4. Wait, that is wrong. \boxed{5}", ()),
         ("The answer is 4. The answer is 5.", ("4",)),
         ("The answer is 4. Wait, that is wrong. The answer is 5.", ()),  # taken back before
         (r"The answer is 4. \boxed{5}", ("4",)),

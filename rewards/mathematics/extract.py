@@ -21,6 +21,7 @@ import re
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from rewards.mathematics.hedges import HEDGED, NUMBER, alternatives, negated, word_set
@@ -62,6 +63,7 @@ FILLERS = re.compile(
 )
 LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
 OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
+BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
 SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
 SENTENCE_END = re.compile(
     r"[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))|\n|\s\((?=[a-zA-Z]{2})"
@@ -75,6 +77,7 @@ PLAIN_TEX = re.compile(r"(?:\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|%)|[0-9
 COMPARING = word_set("more less times than plus minus or and to percent of in by as over when if hundred dozen")
 WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
 OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
+BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
 SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
 SENTENCE_END = re.compile(
     r"[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))|\n|\s\((?=[a-zA-Z]{2})"
@@ -282,14 +285,15 @@ def _hashes(text: str) -> list[Claim]:
 def _phrases(text: str) -> list[Claim]:
     """What follows each "the answer is" and "answer:" up to the end of its sentence."""
     found = []
-    for match in list(ANSWER_WORD.finditer(text))[-MAX_CLAIMS:]:
+    words = list(ANSWER_WORD.finditer(text))[-MAX_CLAIMS:]
+    for match, following in zip_longest(words, words[1:]):
         verb = IS.match(text, match.end()) or _heading(text, match)
         if verb is None or not _own_answer(text, match.start()) or quoted(text, match.start()):
             continue
         start = verb.end()
         if filler := FILLERS.match(text, start):
             start = filler.end()
-        content, end = _sentence(text, start)
+        content, end = _sentence(text, start, following.start() if following else len(text))
         if content and not BOX.search(content):
             found.append(Claim(content, start, end))
     plain = _plain(found)
@@ -314,14 +318,16 @@ def _own_answer(text: str, at: int) -> bool:
     return words[-1] in OWN and not SUPPOSED.intersection(words)
 
 
-def _sentence(text: str, start: int) -> tuple[str, int]:
-    """What stands from `start` to the end of the sentence, without emphasis; and where it ends."""
-    rest = text[start : start + MAX_ANSWER_CHARS]
+def _sentence(text: str, start: int, stop: int) -> tuple[str, int]:
+    """What stands from `start` to the end of the sentence, or to the next answer; and where that ends."""
+    rest = text[start : min(start + MAX_ANSWER_CHARS, stop)]
     for opening, closing in DISPLAY:
         if rest.startswith(opening) and (end := rest.find(closing, len(opening))) > 0:
             return _stripped(rest[len(opening) : end]), start + end + len(closing)
     match = SENTENCE_END.search(rest)
     end = match.start() if match else len(rest)
+    if start + end == stop < len(text):  # "5, or the answer is 6"
+        end = len(BEGINNING.sub("", rest))
     return _stripped(rest[:end].strip(" *_`").rstrip(" .*_`!?")), start + end
 
 

@@ -39,7 +39,7 @@ MAX_WORDS = 12
 GLUE = re.compile(r"[\s$*_(),.:;!?=\\\])'-]*+")
 WORD = re.compile(r"(?a)[a-zA-Z]++")
 VALUE = re.compile(NUMBER)
-LISTED_AFTER = re.compile(rf"(?ai)[\s$*_\\)]*+(?:,|;|/|\||&)[\s$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})")
+LISTED_AFTER = re.compile(rf"(?ai)[ \t$*_\\)]*+[,;/|&+^-][ \t$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})")
 OTHER_BEFORE = re.compile(
     rf"(?ai)(?P<value>{NUMBER})[\s$*_),.\\]*+(?:or|and maybe|or maybe|or perhaps|or possibly|or even|and/or|/|\|)"
     r"[\s$*_(\\]*+(?:(?:x|y|n)\s*+=\s*+)?+\Z"

@@ -12,7 +12,8 @@ from typing import NamedTuple
 WINDOW_CHARS = 100_000  # only the end of a longer text is read: what came before it cannot become the answer
 MIN_QUESTION_CHARS = 12  # a shorter question is not cut out of the text: "2 + 2" may well be part of the working
 
-THINKING = (("<think>", "</think>"), ("<thinking>", "</thinking>"))
+THINK_TAG = re.compile(r"(?ai)[<\[](/?)think(?:ing)?[>\]]")  # <think>, <thinking>, Magistral's [THINK]
+TEX_QUOTE = re.compile(r"``?[^`'\"\n]{0,80}['\"]")  # `so' and ``so", as TeX has them
 HIDING = (("<!--", "-->"), (r"\iffalse", r"\fi"), (r"\begin{comment}", r"\end{comment}"))
 TEX_COMMENT = re.compile(r"^[ \t]*+%[^\n]*+", re.MULTILINE)
 HIDDEN_STYLE = re.compile(
@@ -23,6 +24,7 @@ INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 )
+OPENING = re.compile(r'(?<![^\s(\[:])"(?=\S)')
 EXAMPLE = re.compile(  # words before what is shown as a form to fill in
     r"(?ai)\b(?:(?:format|template|form) {1,3}(?:is|like|as)|e\.g\.|for example|such as|for instance|example)"
     r"[\s:,$*(]*+\Z"
@@ -45,13 +47,11 @@ def after_thinking(text: str) -> str | None:
     >>> after_thinking("<think>It is 4.") is None
     True
     """
-    for opening, closing in THINKING:
-        end = text.rfind(closing)
-        if text.find(opening, max(end, 0)) >= 0:
-            return None
-        if end >= 0:
-            text = text[end + len(closing) :]
-    return text
+    end, opened = 0, False
+    for tag in THINK_TAG.finditer(text):
+        opened = not tag.group(1)
+        end = end if opened else tag.end()
+    return None if opened else text[end:]
 
 
 def visible(text: str, question: str = "") -> Visible:
@@ -74,15 +74,21 @@ def visible(text: str, question: str = "") -> Visible:
 
 
 def quoted(text: str, at: int) -> bool:
-    """Whether the place lies within quotation marks or `code` that began earlier in its line, or shows a format."""
+    """Whether the place lies between quotation marks or within `code` of its line, or is shown as a format."""
     before = text[text.rfind("\n", max(0, at - 300), at) + 1 : at][-300:]
-    if before.count("`") % 2 or EXAMPLE.search(before[-40:]):
+    if EXAMPLE.search(before[-40:]):
         return True
-    if before.rfind("\N{LEFT DOUBLE QUOTATION MARK}") > before.rfind("\N{RIGHT DOUBLE QUOTATION MARK}"):
-        return True
-    marks = before.split('"')
-    # 12" is a length, not a quotation that begins.
-    return sum(1 for part in marks[:-1] if not part[-1:].isdigit()) % 2 == 1
+    line_end = text.find("\n", at, at + 300)
+    after = text[at : line_end if line_end >= 0 else at + 300]
+    if "`" in before or '"' in before:
+        before = TEX_QUOTE.sub("", before)
+        if "`" in after and before.count("`") % 2:
+            return True
+        opening = max((mark.start() for mark in OPENING.finditer(before)), default=-1)
+        if '"' in after and opening >= 0 and '"' not in before[opening + 1 :]:
+            return True
+    left, right = "\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"
+    return right in after and before.rfind(left) > before.rfind(right)
 
 
 def _without(text: str, opening: str, closing: str, hidden: list[str]) -> str:
