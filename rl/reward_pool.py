@@ -19,9 +19,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rl.experience import State
 from rl.reward_calls import (
@@ -37,7 +36,8 @@ from rl.reward_calls import (
     Job,
     Modules,
 )
-from rl.reward_forms import Failed, Outcome
+from rl.reward_forms import Failed
+from rl.reward_tasks import MODULES, Result, Task, Ticket, Typical, Worker
 from rl.reward_terms import RewardTerm
 from rl.reward_worker import FORK, HEARTBEAT_S, MESSAGE, READY, Limits, Setup
 
@@ -47,106 +47,9 @@ IMPORT_DEADLINE_S = 60.0  # for the imports that a call does: they do not count 
 STARVED_GRACE_S = 0.8  # beyond its deadline, for a call that had little of the processor
 ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker ended
 BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
-PASS_BY_AFTER_S = 0.005  # at least; see Typical
-TYPICAL_FACTOR = 1.5
 OVERBOOKED_FOR_S = 1.0  # after a call was passed by; see Pool._num_wanted
 MAX_PASSED_BY = 128  # slow calls at once
 MAX_ATTEMPTS = 2  # of a call whose worker died while another call was to blame
-
-
-class Result(NamedTuple):
-    """What became of a call."""
-
-    outcomes: tuple[Outcome, ...]
-    seconds: float
-
-
-class Ticket:
-    """A job that was handed in: its results come in any order, `wait` returns when there is one for each call."""
-
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.results: dict[int, Result] = {}  # number of the call -> what it gave
-        self.modules: tuple[str, ...] = ()
-        self.cancelled = False
-        self.error: str | None = None  # the pool has failed; nothing more will come
-        self._missing = {call.number for call in calls}
-        self._done = threading.Event()
-        if not calls:
-            self._missing = {-1}
-
-    def put(self, number: int, result: Result) -> None:
-        self.results.setdefault(number, result)
-        self.answered(number)
-
-    def answered(self, number: int) -> None:
-        self._missing.discard(number)
-        if not self._missing:
-            self._done.set()
-
-    def fail(self, error: str) -> None:
-        self.error = error
-        self._done.set()
-
-    @property
-    def done(self) -> bool:
-        return self._done.is_set()
-
-    def wait(self) -> dict[int, Result]:
-        """Raises RuntimeError if the pool cannot work any more."""
-        while not self._done.wait(1.0):
-            pass  # in pieces, so that Ctrl-C is heard at once on every platform
-        if self.error is not None:
-            raise RuntimeError(self.error)
-        return self.results
-
-
-@dataclass(slots=True)
-class Task:
-    """A job in the pool, or what is left of one."""
-
-    job: Job
-    ticket: Ticket
-    deadline_s: float | None  # in place of the terms' own
-    attempts: int = 0
-
-
-class Typical:
-    """How long a call of a term usually takes: what nine of its last calls in ten did not exceed."""
-
-    def __init__(self) -> None:
-        self._seconds: deque[float] = deque(maxlen=50)
-        self._quantile: float | None = None
-
-    def add(self, seconds: float) -> None:
-        self._seconds.append(seconds)
-        self._quantile = None
-
-    @property
-    def pass_by_after_s(self) -> float:
-        if self._quantile is None:
-            ordered = sorted(self._seconds)
-            self._quantile = ordered[len(ordered) * 9 // 10] if ordered else 0.0
-        return max(PASS_BY_AFTER_S, TYPICAL_FACTOR * self._quantile)
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """One forked process. In an event loop it has many tasks, else one whose calls it does in order."""
-
-    connection: Connection
-    pid: int | None = None  # not known yet
-    tasks: list[Task] = field(default_factory=list)
-    pending: dict[int, tuple[Call, Task]] = field(default_factory=dict)  # not answered yet, in order
-    begun: bool = False  # has taken its task
-    busy_since: float = 0.0  # when its first pending call began
-    imports_end_at: float = 0.0
-    heard_at: float = 0.0
-    passed_by: bool = False
-    closed_at: float | None = None  # its pipe has ended: how it ended is to come
-
-    @property
-    def first(self) -> tuple[Call, Task] | None:
-        return next(iter(self.pending.values()), None)
 
 
 class Pool:
@@ -188,6 +91,8 @@ class Pool:
         self._closing = True
         self._wake()
         self._thread.join()
+        with contextlib.suppress(OSError):
+            os.close(self._wakeup_write)
 
     def _hand_in(self, what: Task | tuple[str, ...]) -> None:
         self._handed_in.append(what)
@@ -214,7 +119,7 @@ class Pool:
         finally:
             self._end_processes()
             self.error = self.error or "the scorer is closed"
-            tickets = [task.ticket for worker in self.workers for task in worker.tasks]
+            tickets = [task.ticket for worker in self.workers for _, task in worker.pending.values()]
             tickets += [task.ticket for task in [*self._waiting, *self._handed_in] if isinstance(task, Task)]
             for ticket in tickets:
                 ticket.fail(self.error)
@@ -352,10 +257,7 @@ class Pool:
         if not worker.pending:
             worker.heard_at, worker.busy_since, worker.imports_end_at = now, now, now + IMPORT_DEADLINE_S
             worker.begun = False
-        worker.tasks.append(task)
-        worker.pending |= {call.number: (call, task) for call in task.job.calls}
-        if not task.job.calls:
-            worker.pending[-1] = Call(-1, -1, (), {}), task
+        worker.pending |= {call.number: (call, task) for call in task.job.calls or (MODULES,)}
         worker.connection.send(task.job)
         self._watch(worker)
 
@@ -388,26 +290,23 @@ class Pool:
         elif isinstance(message, Begun):
             worker.busy_since, worker.begun = message.at, True
         elif isinstance(message, Modules):
-            _, task = worker.pending.pop(-1)
+            _, task = worker.pending.pop(MODULES.number)
             task.ticket.modules = message.names
-            task.ticket.answered(-1)
+            task.ticket.answered(MODULES.number)
             self._finish(worker)
         elif isinstance(message, Answer) and message.number in worker.pending:
             call, task = worker.pending.pop(message.number)
             seconds = message.ended - message.started
-            outcomes = message.outcomes
-            task.ticket.put(call.number, Result(outcomes, seconds))
-            self._typical[call.term].add(seconds)
+            task.ticket.put(call.number, Result(message.outcomes, seconds))
+            self._typical[call.term].add(seconds / len(call.places))
             worker.busy_since, worker.imports_end_at = message.ended, message.ended + IMPORT_DEADLINE_S
             self._finish(worker)
         else:
             assert isinstance(message, Alive | Answer), message
 
     def _finish(self, worker: Worker) -> None:
-        if not worker.pending:
-            worker.tasks.clear()
-            if worker.passed_by:  # its priority cannot be raised again without privileges
-                self._remove(worker)
+        if not worker.pending and worker.passed_by:  # its priority cannot be raised again without privileges
+            self._remove(worker)
 
     # Deadlines
 
@@ -440,7 +339,7 @@ class Pool:
                 self._pass_by(worker)
 
     def _allowed_s(self, call: Call, task: Task) -> float:
-        if call.term < 0:
+        if call is MODULES:
             return START_DEADLINE_S
         own_s = self.limits.deadlines_s[call.term] if task.deadline_s is None else task.deadline_s
         return own_s * len(call.places)
@@ -462,7 +361,7 @@ class Pool:
             and worker.pid is not None
             and bool(worker.pending)
             and (len(worker.pending) > 1 or bool(self._waiting))
-            and -1 not in worker.pending
+            and MODULES.number not in worker.pending
             and sum(other.passed_by for other in self.workers) < MAX_PASSED_BY
         )
 
@@ -514,8 +413,8 @@ class Pool:
         assert worker.first is not None
         call, task = worker.first
         self._hand_on(worker)
-        if call.term < 0:
-            task.ticket.answered(-1)
+        if call is MODULES:
+            task.ticket.answered(call.number)
         else:
             self._put(call, task, state, message, time.monotonic() - worker.busy_since)
         self._remove(worker)

@@ -97,7 +97,7 @@ def template(parent: int, control_fd: int) -> None:
             if request is None:
                 return  # the trainer is gone, and with us go our workers
             if isinstance(request, socket.socket):
-                pid = os.fork()
+                pid = _fork()
                 if pid == 0:
                     os.close(wakeup_read)
                     os.close(wakeup_write)
@@ -142,6 +142,15 @@ class Inbox:
                 os._exit(0)
             data += piece
         return data
+
+
+def _fork() -> int:
+    """os.fork, which may need a moment where a limit on processes is reached and others are just ending."""
+    for _ in range(50):
+        with contextlib.suppress(BlockingIOError):
+            return os.fork()
+        time.sleep(0.1)
+    return os.fork()
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

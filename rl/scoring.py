@@ -7,7 +7,7 @@ is a `Failure` of that one call, and everything else is scored. A wrong answer i
     G  completions of one prompt
 
 From a recipe to terms: rl/reward_terms.py; the forms of functions: rl/reward_forms.py; the processes:
-rl/reward_pool.py and rl/reward_worker.py; from terms to a reward: rl/combine.py. No torch here.
+rl/reward_pool.py, rl/reward_tasks.py and rl/reward_worker.py; from terms to a reward: rl/combine.py. No torch here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from rl.combine import combined
 from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup, State
 from rl.reward_calls import Call, Job
 from rl.reward_forms import Failed, Outcome
-from rl.reward_pool import START_DEADLINE_S, Pool, Ticket
+from rl.reward_pool import START_DEADLINE_S, Pool
+from rl.reward_tasks import Ticket
 from rl.reward_terms import RewardTerm, bound_reward, reward_terms
 from rl.reward_worker import Limits
 

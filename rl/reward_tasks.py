@@ -1,0 +1,108 @@
+"""What a pool of reward workers keeps account of: jobs that were handed in, and who does them. No torch here."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from rl.reward_calls import Call, Connection, Job
+from rl.reward_forms import Outcome
+
+PASS_BY_AFTER_S = 0.005  # at least; see Typical
+TYPICAL_FACTOR = 1.5
+MODULES = Call(-1, -1, (), {})  # stands for the answer to a job without calls
+
+
+class Result(NamedTuple):
+    """What became of a call."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+
+class Ticket:
+    """A job that was handed in: its results come in any order, `wait` returns when there is one for each call."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.results: dict[int, Result] = {}  # number of the call -> what it gave
+        self.modules: tuple[str, ...] = ()
+        self.cancelled = False
+        self.error: str | None = None  # the pool has failed; nothing more will come
+        self._missing = {call.number for call in calls} or {MODULES.number}
+        self._done = threading.Event()
+
+    def put(self, number: int, result: Result) -> None:
+        self.results.setdefault(number, result)
+        self.answered(number)
+
+    def answered(self, number: int) -> None:
+        self._missing.discard(number)
+        if not self._missing:
+            self._done.set()
+
+    def fail(self, error: str) -> None:
+        self.error = error
+        self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self) -> dict[int, Result]:
+        """Raises RuntimeError if the pool cannot work any more."""
+        while not self._done.wait(1.0):
+            pass  # in pieces, so that Ctrl-C is heard at once on every platform
+        if self.error is not None:
+            raise RuntimeError(self.error)
+        return self.results
+
+
+@dataclass(slots=True)
+class Task:
+    """A job in the pool, or what is left of one."""
+
+    job: Job
+    ticket: Ticket
+    deadline_s: float | None  # in place of the terms' own
+    attempts: int = 0
+
+
+class Typical:
+    """How long a call of a term usually takes: what nine of its last calls in ten did not exceed."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=50)
+        self._quantile: float | None = None
+
+    def add(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+        self._quantile = None
+
+    @property
+    def pass_by_after_s(self) -> float:
+        if self._quantile is None:
+            ordered = sorted(self._seconds)
+            self._quantile = ordered[len(ordered) * 9 // 10] if ordered else 0.0
+        return max(PASS_BY_AFTER_S, TYPICAL_FACTOR * self._quantile)
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One forked process. In an event loop it has calls of many tasks, else of one, which it does in order."""
+
+    connection: Connection
+    pid: int | None = None  # not known yet
+    pending: dict[int, tuple[Call, Task]] = field(default_factory=dict)  # number -> call not answered yet, in order
+    begun: bool = False  # has taken its task
+    busy_since: float = 0.0  # when its first pending call began
+    imports_end_at: float = 0.0
+    heard_at: float = 0.0
+    passed_by: bool = False
+    closed_at: float | None = None  # its pipe has ended: how it ended is to come
+
+    @property
+    def first(self) -> tuple[Call, Task] | None:
+        return next(iter(self.pending.values()), None)
