@@ -1,0 +1,108 @@
+"""Equality of expressions: structure, then floats at random points, then exact expansion, then many digits."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from rewards.mathematics import numeric, tree
+from rewards.mathematics.polynomial import equal_quotients
+from rewards.mathematics.tree import Add, Mul, Node, Num, Sym
+
+CONSTANTS_OF_INTEGRATION = ("C", "c", "K", "k")
+POINTS = (Fraction(1237, 811), Fraction(-739, 401), Fraction(2531, 617), Fraction(353, 1009), Fraction(-4177, 907))
+
+
+def equal_expressions(gold: Node, answer: Node) -> bool | None:
+    """Whether two expressions have the same value, wherever they have one; None if that cannot be told."""
+    if gold == answer:
+        return True
+    if isinstance(gold, Num) and isinstance(answer, Num):
+        return gold.value == answer.value
+    infinite = [infinity(node) for node in (gold, answer)]
+    if any(infinite):
+        return infinite[0] == infinite[1]
+    constant = integration_constant(gold)
+    if constant is not None:
+        return equal_antiderivatives(gold, answer, constant)
+    if numeric.refuted(gold, answer):
+        return False
+    return equal_quotients(gold, answer) or numeric.equal(gold, answer)
+
+
+def infinity(node: Node) -> int:
+    """1 for infinity, -1 for minus infinity, 0 for anything else."""
+    if node == tree.INFINITY:
+        return 1
+    if (
+        isinstance(node, Mul)
+        and len(node.items) == 2
+        and node.items[1] == tree.INFINITY
+        and isinstance(node.items[0], Num)
+    ):
+        return 1 if node.items[0].value > 0 else -1
+    return 0
+
+
+def integration_constant(node: Node) -> Sym | None:
+    """The C of ... + C: a term of the sum that occurs nowhere else in it."""
+    if not isinstance(node, Add):
+        return None
+    for term in node.items:
+        if isinstance(term, Sym) and term.name.split("_")[0] in ("C", "c", "K"):
+            others = [item for item in node.items if item is not term]
+            if not any(term.name in tree.symbols(item) for item in others) and any(
+                tree.symbols(item) for item in others
+            ):
+                return term
+    return None
+
+
+def equal_antiderivatives(gold: Node, answer: Node, constant: Sym) -> bool | None:
+    """F + C and G + K: equal if F - G is constant."""
+    if not isinstance(answer, Add) or not isinstance(gold, Add):
+        return False
+    rest = tree.add(*(item for item in gold.items if item is not constant))
+    for term in answer.items:
+        if (
+            isinstance(term, Sym)
+            and term.name.split("_")[0] in CONSTANTS_OF_INTEGRATION
+            and term.name not in tree.symbols(rest)
+        ):
+            other = tree.add(*(item for item in answer.items if item is not term))
+            if term.name in tree.symbols(other):
+                continue
+            difference = tree.add(rest, tree.neg(other))
+            names = sorted(tree.symbols(difference))
+            if not names:
+                return True
+            start = substitute(difference, {name: Num(Fraction(2 + k, 3 + k)) for k, name in enumerate(names)})
+            outcome = equal_expressions(rest, other)
+            return outcome or numeric.equal(difference, start)
+    return False
+
+
+def substitute(node: Node, values: dict[str, Num]) -> Node:
+    if isinstance(node, Sym):
+        return values.get(node.name, node)
+    parts = tree.children(node)
+    return tree.rebuild(node, tuple(substitute(part, values) for part in parts)) if parts else node
+
+
+def proportional(first: Node, second: Node) -> float | bool | None:
+    """The constant c, not 0, with second = c first (its sign is what counts), False if none, None if unknown."""
+    names = sorted(tree.symbols(first))
+    if names != sorted(tree.symbols(second)) or not names:
+        return False
+    for shift in range(3):
+        point = {name: Num(POINTS[(k + shift) % len(POINTS)]) for k, name in enumerate(names)}
+        at_first, at_second = substitute(first, point), substitute(second, point)
+        values = numeric.constant_value(at_first), numeric.constant_value(at_second)
+        if values[0] is None or values[1] is None:
+            continue
+        if abs(values[0]) < 1e-9 or abs(values[1]) < 1e-9:
+            if abs(values[0]) < 1e-9 and abs(values[1]) < 1e-9:
+                continue
+            return False
+        outcome = equal_expressions(tree.mul(first, at_second), tree.mul(second, at_first))
+        return values[1] / values[0] if outcome else outcome
+    return None

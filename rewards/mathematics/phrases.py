@@ -1,0 +1,83 @@
+"""Answers in words that mean something mathematical: "no solution", "all real numbers", "infinitely many"."""
+
+from __future__ import annotations
+
+from rewards.mathematics.tree import INFINITY, NamedSet, Node, Text, neg
+
+PHRASES: dict[str, Node] = {}
+for _words in [
+    "no solution",
+    "no solutions",
+    "no real solution",
+    "no real solutions",
+    "there is no solution",
+    "there are no solutions",
+    "empty set",
+    "the empty set",
+    "none",
+    "no such values",
+    "null set",
+    "no such x",
+    "no such number",
+    "no such numbers",
+    "no roots",
+    "no real roots",
+]:
+    PHRASES[_words] = NamedSet("empty")
+for _words in [
+    "does not exist",
+    "dne",
+    "undefined",
+    "doesnt exist",
+    "doesn t exist",
+    "not defined",
+    "it does not exist",
+    "the limit does not exist",
+]:
+    PHRASES[_words] = Text("does not exist")
+for _words in [
+    "all real numbers",
+    "all reals",
+    "all real",
+    "real numbers",
+    "any real number",
+    "every real number",
+    "the real numbers",
+    "all real values",
+    "reals",
+    "all real x",
+    "all real values of x",
+    "all x",
+    "the set of all real numbers",
+    "the set of real numbers",
+    "all real number",
+]:
+    PHRASES[_words] = NamedSet("R")
+for _words in [
+    "all integers",
+    "integers",
+    "any integer",
+    "every integer",
+    "the integers",
+    "the set of integers",
+    "the set of all integers",
+]:
+    PHRASES[_words] = NamedSet("Z")
+for _words in [
+    "infinitely many",
+    "infinitely many solutions",
+    "infinite",
+    "infinite solutions",
+    "an infinite number",
+    "an infinite number of solutions",
+    "infinite number of solutions",
+    "there are infinitely many solutions",
+]:
+    PHRASES[_words] = Text("infinitely many")
+PHRASES |= {
+    "infinity": INFINITY,
+    "positive infinity": INFINITY,
+    "plus infinity": INFINITY,
+    "negative infinity": neg(INFINITY),
+}
+PHRASES |= {"minus infinity": neg(INFINITY)}
