@@ -166,13 +166,17 @@ def agreement(grader: str, items: list[Item], deadline: float) -> dict[str, Any]
     served = Served(grader, deadline)
     answers = [served.ask(item) for item in items]
     served.stop()
+    failures = ("raised", "crashed", "hung")
     pairs = [(answer["right"], item["right"]) for answer, item in zip(answers, items, strict=True)]
+    agreed = [
+        a == b and not any(kind in answer for kind in failures) for answer, (a, b) in zip(answers, pairs, strict=True)
+    ]
     return {
         "cases": str(len(items)),
-        "agreement %": 100 * sum(a == b for a, b in pairs) / len(pairs),
+        "agreement %": 100 * sum(agreed) / len(agreed),
         "false accepts": str(sum(a and not b for a, b in pairs)),
         "false rejects": str(sum(b and not a for a, b in pairs)),
-        **{kind: str(sum(kind in answer for answer in answers)) for kind in ("raised", "crashed", "hung")},
+        **{kind: str(sum(kind in answer for answer in answers)) for kind in failures},
     }
 
 
