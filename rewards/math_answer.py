@@ -1,165 +1,224 @@
-"""Accuracy on problems whose answer is a number or a formula.
+r"""Accuracy on problems whose answer is a number, a formula, a set, an interval, a word: anything with one right value.
 
-The common case, numbers, is compared exactly and in microseconds; math-verify (and with it sympy) is imported at the
-first answer that is something else. math-verify can hang on hostile formulas such as 3^{10^{9}} and its own time-outs
-work in a main thread only, so they are off here: the deadline of the process that calls the reward is what protects it.
+    reward = 1 if the one answer that the completion commits itself to equals the gold, else 0
+
+as the accuracy reward of DeepSeek-R1 (arXiv:2501.12948, section 2.2). Which answer that is: rewards/mathematics/
+extract.py; what equal means: rewards/mathematics/compare.py. Usable without the rest of the framework:
+
+    python -c "from rewards.math_answer import grade; print(grade('1/2', r'So it is \boxed{0.5}.'))"
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from data.problem import Problem
-from rl.experience import Completion
+from rewards.mathematics import extract
+from rewards.mathematics.claims import MAX_ANSWER_CHARS, is_plain
+from rewards.mathematics.compare import compare
+from rl.experience import Completion, Prompt, Verdict
 
-MAX_ANSWER_CHARS = 1000  # a longer answer is no answer
-MAX_NUMBER_CHARS = 100
+Verifier = Literal["own", "math_verify"]
 
-BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace \{ is text, not structure
-PHRASE = re.compile(r"(?i:the (?:final |correct )?answer is)[ \t]*:?")
-SENTENCE_END = re.compile(r"[.!?](?=\s)|,(?=\s+[a-zA-Z]{2})|\n")  # "18, because ..." ends at the comma
-LAST_NUMBER = re.compile(r"-?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
+MAX_QUESTION_CHARS = 20_000  # that are searched for the answer
+SPACES = re.compile(r"\\[,;:! ]|[\s$~]+")
+FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}|\\[dt]?frac([0-9])([0-9])")
+OPERATION = re.compile(r"[0-9a-zA-Z)\]}!](?:[-+*/^]|\\[a-z])|[a-z]\(|\\[a-z]|[0-9)][a-zA-Z(]|!")
+PLAIN_SIGNS = {
+    **dict.fromkeys(["\\times", "\\cdot", "\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"], "*"),
+    **dict.fromkeys(["\\div", "\N{DIVISION SIGN}"], "/"),
+    **{"\\dbinom": "\\binom", "\\tbinom": "\\binom", "\N{MINUS SIGN}": "-", "**": "^"},
+    **dict.fromkeys(["\\left", "\\right", "{", "}"], ""),
+}
+UNSEEN = re.compile(r"\\(?:[hv]?phantom|color\{white\}|textcolor\{white\})")
+TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
+CONVERSION = re.compile(r"(?ai)\b(?:simpl|lowest terms|reduce|as an? |convert|mixed number|rewrite|express)")
+PLAIN_VALUE = re.compile(r"-?[0-9.,]*/?[0-9]*%?")
 
-NOISE = re.compile(  # spaces (but not between digits: 1 2 is not 12), delimiters and currency, as TeX or plainly
-    r"\\[,;:!() \[\]]|\\(?:left|right)(?![a-zA-Z])|\{,\}|\\?\$|(?<![0-9\s])\s+|\s+(?![0-9\s])"
-)
-DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-DECIMAL = re.compile(rf"({DIGITS}?)(?:\.([0-9]*))?")
-PLAIN_FRACTION = re.compile(rf"({DIGITS})/({DIGITS})")
-TEX_FRACTION = re.compile(rf"\\[dt]?frac(?:\{{(-?{DIGITS})\}}\{{(-?{DIGITS})\}}|([0-9])([0-9]))")
-UNIT = re.compile(r"(?<=[0-9]) +([a-zA-Z]{3,30})(?: [a-zA-Z]{1,30}){0,3}$")
-NOT_UNITS = {"hundred", "thousand", "million", "billion", "trillion", "dozen", "and", "plus", "minus", "times"}
 
+def math_answer(
+    problem: Problem,
+    completion: Completion,
+    *,
+    prompt: Prompt | None = None,
+    allow_last_number: bool = False,
+    verifier: Verifier = "own",
+) -> float:
+    r"""1.0 if the answer of the completion equals the problem's, 0.0 if it does not; see `grade` for what is neither.
 
-def math_answer(problem: Problem, completion: Completion, *, allow_last_number: bool = False) -> float:
-    r"""1.0 if the answer of the completion equals the problem's, 0.0 if it does not or there is none.
-
-    What counts as the answer: see `extract_answer`. Equal means equal as exact numbers (1,000 = 1000.0, 1/2 = 0.5 =
-    50%, $18. = 18 dollars), as text up to spaces, or as formulas by math-verify.
+    `problem.answer` may be the answer itself or a worked solution that ends in "#### 18" or holds \boxed{18}.
+    allow_last_number: without any claim of an answer, the last number counts. verifier: "own" compares as
+    rewards/mathematics does; "math_verify" as Hugging Face's math-verify does, for comparison with published runs.
     """
-    answer = extract_answer(completion.text, allow_last_number=allow_last_number)
-    return float(answer is not None and same_answer(problem.answer, answer))
+    prefix = prompt.prefix if prompt else ""
+    return grade(
+        problem.answer,
+        completion.text,
+        question=problem.question,
+        prefix=prefix,
+        allow_last_number=allow_last_number,
+        verifier=verifier,
+    )
+
+
+def grade(
+    gold: str,
+    text: str,
+    *,
+    question: str = "",
+    prefix: str = "",
+    allow_last_number: bool = False,
+    verifier: Verifier = "own",
+) -> Verdict:
+    r"""The verdict on a completion: 1.0 (ok) or 0.0 (wrong), or a state without a value.
+
+    no_answer  the completion claims none, or has not ended its thinking
+    undecided  the comparison found neither equality nor a difference within its limits
+    bad_gold   the gold is empty or cannot be read
+    A completion that claims several different answers, or only repeats the expression that the question asks to work
+    out, is wrong. `question` and `prefix` (what the template wrote of the answer, "<think>") may be left out.
+
+    >>> grade("1/2", r"So it is \boxed{0.5}.")
+    Verdict(1.0, state='ok', reason='')
+    >>> grade("5", "The answer is 5 or 6.").state
+    'wrong'
+    >>> grade("5", "I cannot tell.")
+    Verdict(0.0, state='no_answer', reason='no answer was found')
+    """
+    expected = gold_answer(gold)
+    if not expected or _compared(expected, expected, verifier).state != "ok":
+        return Verdict(state="bad_gold", reason=f"the gold {_short(gold)} cannot be read")
+    found = extract.extract_answer(text, question, prefix=prefix, allow_last_number=allow_last_number)
+    if found.answer is None:
+        return Verdict(state="wrong" if found.refused else "no_answer", reason=found.reason)
+    if reason := _evasion(found.answer, expected, question):
+        return Verdict(0.0, reason=f"{_short(found.answer)} {reason}")
+    return _judged(expected, found, verifier)
 
 
 def extract_answer(text: str, *, allow_last_number: bool = False) -> str | None:
-    r"""The answer that a completion gives, or None.
-
-    Looks after the last </think>, if there is one, for the first of: the last \boxed{}, the last <answer> block, the
-    rest of the line after the last ####, the rest of the sentence after the last "the answer is", and, if
-    `allow_last_number`, the last number. Linear in the length of the text.
+    r"""The answer that a completion gives, for a vote; None if it gives none or several that are written differently.
 
     >>> extract_answer(r"<think>\boxed{1}</think> So it is \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     >>> extract_answer("5 + 7 = 12. The answer is 12.")
     '12'
     """
-    text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
-    for found in (_last_boxed(text), _last_block(text), _after_hashes(text), _after_phrase(text)):
-        if found:
-            return found
-    if allow_last_number and (numbers := LAST_NUMBER.findall(text)):
-        return str(numbers[-1]).rstrip(",")
-    return None
+    found = extract.extract_answer(text, allow_last_number=allow_last_number)
+    if found.answer is None or any(compare(found.answer, other).state != "ok" for other in found.others):
+        return None
+    return found.answer
 
 
-def same_answer(expected: str, given: str) -> bool:
-    """Whether two answers are equal: as numbers if both are numbers, else as text, else as formulas."""
-    if len(given) > MAX_ANSWER_CHARS:
+@lru_cache(maxsize=4096)
+def gold_answer(gold: str) -> str:
+    r"""The answer alone where the gold is a worked solution; empty if the solution holds none.
+
+    >>> gold_answer("She sold 4 + 14 = 18.\n#### 18"), gold_answer(r"Then $x = \boxed{3}$."), gold_answer("x + 1")
+    ('18', '3', 'x + 1')
+    """
+    if "####" in gold:
+        return gold.rpartition("####")[2].strip().partition("\n")[0].strip()
+    if "\\boxed" not in gold and "\\fbox" not in gold and "<answer>" not in gold and len(gold.split()) < 8:
+        return gold.strip()
+    found = extract.extract_answer(gold)
+    if found.answer is None:
+        return "" if "boxed" in gold else gold.strip()
+    different = [part for part in found.parts[:-1] if compare(found.answer, part).state != "ok"]
+    return ", ".join([*different, found.answer])
+
+
+def _judged(gold: str, found: extract.Extracted, verifier: Verifier) -> Verdict:
+    """The answer held against the gold; where it is right, so must be everything else that is claimed."""
+    assert found.answer is not None
+    verdict = _compared(gold, found.answer, verifier)
+    if verdict.state != "ok":
+        several = len(found.parts) > 1 and set(found.others) < set(found.parts) and not is_plain(gold)
+        together = _compared(gold, ", ".join(found.parts), verifier) if several else verdict
+        return together if together.state == "ok" else verdict
+    for other in found.others:
+        beside = _compared(gold, other, verifier)
+        if beside.state != "ok":
+            reason = f"{_short(other)} is claimed beside {_short(found.answer)}"
+            return Verdict(state="undecided" if beside.state == "undecided" else "wrong", reason=reason)
+    return verdict
+
+
+@lru_cache(maxsize=8192)  # the completions of a group share the gold, and often the answer
+def _compared(gold: str, answer: str, verifier: Verifier) -> Verdict:
+    """The verdict on one answer, by the verifier that was asked for."""
+    if len(answer) > MAX_ANSWER_CHARS and answer != gold:
+        return Verdict(0.0, reason=f"the answer is longer than {MAX_ANSWER_CHARS} characters")
+    if verifier == "own":
+        return compare(gold, answer)
+    if verifier != "math_verify":
+        raise ValueError(f"verifier must be own or math_verify, got {verifier!r}")
+    return Verdict(float(gold == answer or _math_verify(gold, answer)))
+
+
+def _evasion(answer: str, gold: str, question: str) -> str:
+    """Why the answer says nothing although it may have the right value; empty if it does say something."""
+    if answer == gold:
+        return ""
+    if UNSEEN.search(answer):
+        return "does not show what it stands for"
+    if TEMPLATE.search(answer):
+        return "is a template, not a value"
+    sides = _bare(answer).split("=")
+    if len(set(sides)) < len(sides) and _bare(answer) != _bare(gold):
+        return "says nothing"
+    return "is what the question asks to work out" if question and _repeats(answer, gold, question) else ""
+
+
+def _repeats(answer: str, gold: str, question: str) -> bool:
+    """Whether the answer is an expression of the question, not worked out: "3*4" where 12 is the answer.
+
+    An answer that is written as the gold is, or is a plain number, repeats nothing: a question may well offer it. Only
+    where the question asks for another way of writing a number does that number, written as in the question, count.
+    """
+    written = _bare(answer)
+    if len(written) < 2 or written == _bare(gold):
         return False
-    numbers = _number_values(expected), _number_values(given)
-    if all(numbers):
-        return not numbers[0].isdisjoint(numbers[1])
-    if _squeezed(expected) == _squeezed(given):
-        return True
-    return _same_formula(expected, given)
+    if PLAIN_VALUE.fullmatch(written):
+        if not (CONVERSION.search(question) and ("/" in written or "/" in _bare(gold))):
+            return False
+    elif not OPERATION.search(written):
+        return False
+    asked = _bare(question[:MAX_QUESTION_CHARS])
+    start = asked.find(written)
+    while start >= 0:
+        around = asked[start - 1 : start] + asked[start + len(written) : start + len(written) + 1]
+        if not any(char.isdigit() for char in around):
+            return True
+        start = asked.find(written, start + 1)
+    return False
 
 
-def _last_boxed(text: str) -> str | None:
-    r"""The content of the last \boxed{...}, braces matched; None if there is none or it was cut off."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    start += len("\\boxed{")
-    depth = 1
-    for token in BRACE.finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(token.group(), 0)
-        if depth == 0:
-            return text[start : token.start()].strip()
-    return None
+def _bare(text: str) -> str:
+    """The text without spaces and in one notation for products and simple fractions, to look for it in another."""
+    text = FRACTION.sub(lambda match: "/".join(part for part in match.groups() if part is not None), text)
+    text = SPACES.sub("", text).removesuffix(".")
+    for sign, plain in PLAIN_SIGNS.items():
+        text = text.replace(sign, plain)
+    return text
 
 
-def _last_block(text: str) -> str | None:
-    """The content of the last <answer>...</answer>; where that is a sentence, the answer that the sentence gives."""
-    end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, max(end, 0))
-    if start < 0:
-        return None
-    content = text[start + len("<answer>") : end].strip()
-    return _after_hashes(content) or _after_phrase(content) or content
+def _math_verify(gold: str, answer: str) -> bool:
+    """math-verify's judgement. What it cannot parse equals nothing.
 
-
-def _after_hashes(text: str) -> str | None:
-    """The rest of the line after the last ####, as GSM8K writes its answers."""
-    start = text.rfind("####")
-    return text[start + 4 :].strip().partition("\n")[0].strip() if start >= 0 else None
-
-
-def _after_phrase(text: str) -> str | None:
-    """The rest of the sentence after the last "the answer is"."""
-    ends = [match.end() for match in PHRASE.finditer(text)]
-    if not ends:
-        return None
-    rest = text[ends[-1] : ends[-1] + MAX_ANSWER_CHARS].strip()
-    end = SENTENCE_END.search(rest)
-    return (rest[: end.start()] if end else rest).strip(" *").rstrip(" .*") or None
-
-
-def _number_values(text: str) -> set[Fraction]:
-    """What the text may mean as a number; empty if it is not one. 50% may be meant as 50 or as 1/2."""
-    if len(text) > MAX_NUMBER_CHARS:
-        return set()
-    unit = UNIT.search(text)
-    if unit and unit.group(1).lower() not in NOT_UNITS:
-        text = text[: unit.start()]
-    squeezed = NOISE.sub("", text).removesuffix(".")
-    plain = squeezed.removesuffix("%").removesuffix("\\")
-    value = _parse_number(plain)
-    if value is None:
-        return set()
-    return {value, value / 100} if squeezed.endswith("%") else {value}
-
-
-def _parse_number(text: str) -> Fraction | None:
-    """An integer, decimal or fraction, plain or in TeX, as an exact Fraction; None for anything else."""
-    sign = -1 if text.startswith("-") else 1
-    text = text.removeprefix("-") if sign < 0 else text.removeprefix("+")
-    if match := DECIMAL.fullmatch(text):
-        whole, decimals = match.group(1).replace(",", ""), match.group(2) or ""
-        return sign * Fraction(int(whole + decimals), 10 ** len(decimals)) if whole + decimals else None
-    if match := PLAIN_FRACTION.fullmatch(text) or TEX_FRACTION.fullmatch(text):
-        above, below = (int(part.replace(",", "")) for part in match.groups() if part)
-        return sign * Fraction(above, below) if below else None
-    return None
-
-
-def _squeezed(text: str) -> str:
-    """The text without spaces, $ and the trailing period: answers that differ in these only are equal."""
-    return NOISE.sub("", text).removesuffix(".")
-
-
-def _same_formula(expected: str, given: str) -> bool:
-    """math-verify's judgement. What it cannot parse equals nothing."""
+    It can hang on formulas such as 3^{10^{9}}, and its own time-outs work in a main thread only, so they are off: the
+    deadline of the process that calls the reward is what protects it.
+    """
     from math_verify import verify
 
-    gold, answer = _parse_formula(expected), _parse_formula(given)
-    return bool(gold and answer and verify(gold, answer, timeout_seconds=None))
+    expected, given = _parse_formula(gold), _parse_formula(answer)
+    return bool(expected and given and verify(expected, given, timeout_seconds=None))
 
 
-@lru_cache(maxsize=256)  # the completions of a group share the problem's answer, and often their own
+@lru_cache(maxsize=256)
 def _parse_formula(text: str) -> list[Any]:
     """math-verify's parse. It wants formulas between dollar signs, even if the whole text is one."""
     from math_verify import parse
@@ -168,3 +227,8 @@ def _parse_formula(text: str) -> list[Any]:
         logging.getLogger(name).setLevel(logging.ERROR)  # they warn at every call that time-outs are off
     formula = text.strip().strip("$").removeprefix("\\(").removesuffix("\\)").rstrip(".")
     return list(parse(f"${formula}$", parsing_timeout=None))
+
+
+def _short(text: str) -> str:
+    """At most 60 characters of it, for a message."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
-import importlib
-import subprocess
-import sys
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
@@ -17,142 +12,10 @@ from rewards.arithmetic_steps import arithmetic_steps
 from rewards.countdown import countdown
 from rewards.exact_match import exact_match
 from rewards.gsm8k import gsm8k
-from rewards.math_answer import extract_answer, math_answer
 from rewards.multiple_choice import multiple_choice
 from rewards.tag_count import tag_count
 from rewards.think_format import think_format
 from rewards.token_f1 import token_f1
-
-ROOT = Path(__file__).parents[1]
-math_answer_module = importlib.import_module("rewards.math_answer")
-
-
-# math_answer
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        (r"so \boxed{12}", "12"),
-        (r"so \boxed{\frac{1}{2}}, done", r"\frac{1}{2}"),  # braces nest
-        (r"\boxed{1} no, \boxed{2}", "2"),  # the last one counts
-        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}"),
-        (r"\boxed{\left\{1, 2\right.} {", r"\left\{1, 2\right."),  # an escaped brace does not nest
-        (r"<answer>it is \boxed{7}</answer>", "7"),  # boxed before <answer>
-        (r"\boxed{7} <answer>8</answer>", "7"),
-        ("<answer> 8 </answer>", "8"),
-        ("<answer>1</answer><answer>2</answer>", "2"),
-        ("<answer>The answer is 8.</answer>", "8"),
-        ("5 + 7 = 12\n#### 12\n", "12"),
-        ("The answer is 3. No: the final answer is: $4.50. Yes", "$4.50"),
-        ("the answer is .5", ".5"),
-        ("the answer is 18, because 3 + 15 = 18.", "18"),
-        ("the answer is (x, y), as asked", "(x, y)"),
-        ("the answer is **12**.", "12"),
-        (r"<think>\boxed{1}</think> The answer is 2", "2"),  # nothing in the reasoning counts
-        (r"<think>\boxed{1}</think> hmm", None),
-        (r"\boxed{1} </think> \boxed{2", None),  # cut off
-        ("<answer></answer>", None),
-        ("12", None),
-        ("", None),
-    ],
-)
-def test_the_answer_is_found(text, answer):
-    assert extract_answer(text) == answer
-
-
-def test_the_examples_in_the_docstrings_hold():
-    results = doctest.testmod(math_answer_module)
-    assert (results.attempted, results.failed) == (2, 0)
-
-
-def test_the_last_number_counts_only_if_asked_for():
-    assert extract_answer("first 3, then 1,234.5.", allow_last_number=True) == "1,234.5"
-    assert extract_answer("first 3, then 1,234.5.") is None
-
-
-@pytest.mark.parametrize(
-    ("expected", "given", "reward"),
-    [
-        ("18", "18", 1),
-        ("18", "18.", 1),
-        ("18", "18.00", 1),
-        ("18", "$18", 1),
-        ("18", r"\$18", 1),
-        ("18", "18 dollars", 1),
-        ("18", "18 hundred", 0),
-        ("18", "+18", 1),
-        ("18", "-18", 0),
-        ("18", "1 8", 0),
-        ("18", "81", 0),
-        ("1234", "1,234", 1),
-        ("1,234", "1234.0", 1),
-        ("1234", r"1{,}234", 1),
-        ("1234", "12,34", 0),
-        ("1/2", "0.5", 1),
-        ("0.5", r"\frac{1}{2}", 1),
-        ("0.5", r"\dfrac12", 1),
-        ("-1/2", r"-\frac{1}{2}", 1),
-        ("1/3", "0.3333333333", 0),  # numbers are compared exactly
-        ("1/3", "1/0", 0),
-        ("1/2", r"-\frac{1}{2}", 0),
-        ("50%", "50", 1),
-        ("0.5", r"50\%", 1),
-        ("50", "0.5", 0),
-        ("0.1", "0.10000000000000001", 0),
-        ("Tuesday", "Tuesday.", 1),
-        ("Tuesday", "Monday", 0),
-        ("(1,2)", "(1, 2)", 1),
-        ("x^2+1", "1 + x^2", 1),  # from here on math-verify
-        ("18", "x = 18", 1),
-        ("4", r"\sqrt{16}", 1),
-        (r"\frac{\sqrt{3}}{2}", r"$\frac{3}{2\sqrt{3}}$", 1),
-        ("x+1", "x+2", 0),
-        ("18", r"\frac{", 0),
-        ("18", "9" * 5000, 0),
-    ],
-)
-def test_equal_answers(expected, given, reward, problem, make_completion):
-    problem = dataclasses.replace(problem, answer=expected)
-    assert math_answer(problem, make_completion(rf"\boxed{{{given}}}")) == reward
-
-
-def test_numbers_are_compared_in_microseconds_and_without_math_verify():
-    code = (
-        "import sys, time; from rewards.math_answer import same_answer\n"
-        "start = time.perf_counter()\n"
-        "for i in range(1000): assert same_answer('1234', '$1,234.00') and not same_answer('18', '19')\n"
-        "assert time.perf_counter() - start < 0.5\n"
-        "assert same_answer('Tuesday', ' Tuesday. ')\n"
-        "assert not {'math_verify', 'sympy', 'torch'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-@pytest.mark.parametrize(
-    "unit",
-    [
-        r"\boxed{",
-        r"\boxed{}",
-        "{",
-        "<answer>",
-        "</answer>",
-        "the answer is ",
-        "####",
-        "</think>",
-        "1,",
-        "1.1",
-        " ",
-        "\\",
-    ],
-)
-def test_finding_the_answer_in_a_megabyte_takes_no_time(unit):
-    text = unit * (1_000_000 // len(unit))
-    start = time.perf_counter()
-    for hostile in (text, r"\boxed{" + text, "<answer>" + text + "</answer>"):
-        extract_answer(hostile, allow_last_number=True)
-    assert time.perf_counter() - start < 2
-
 
 # think_format and tag_count
 

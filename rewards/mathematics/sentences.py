@@ -1,0 +1,118 @@
+"""Answers given in a sentence: "the answer is ...", "final answer: ..."."""
+
+from __future__ import annotations
+
+import re
+from itertools import zip_longest
+
+from rewards.mathematics.claims import BOX, MAX_ANSWER_CHARS, MAX_CLAIMS, Claim, is_plain, plain_ones, stripped
+from rewards.mathematics.hedges import HEDGED, word_set
+from rewards.mathematics.visible import quoted
+
+ANSWER_WORD = re.compile(r"(?ai)\banswers?+(?![a-z])")
+TO_WHAT = r"(?: to (?:the|this|your|that) (?:question|problem|above))?"
+IS = re.compile(rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+(?:[:=]|(?:is|are|will be|must be|would be)\b)[\s*_`:=]{{0,12}}+")
+HEADING = re.compile(r"(?ai)[*_`: ]{0,6}+\n[\s*_`]{0,12}+(?!is\b|are\b)")  # the answer stands below
+HEADING_BEFORE = re.compile(r"(?ai)[\s#*_`0-9.)]*+(?:(?:the|final|my|correct)[ ]++){0,3}\Z")
+FILLERS = re.compile(
+    r"(?ai)(?:(?:therefore|thus|then|hence|clearly|simply|just|indeed|exactly|obviously|given by|equal to|equals|now)\b"
+    r"[\s,:*_]{0,4}+)+"
+)
+LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
+OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
+BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
+SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
+SENTENCE_END = re.compile(  # "18, because ..." ends at the comma, "2, or 3" does not
+    r"(?<!\bsq)[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))|\n|\s\((?=[a-zA-Z]{2})"
+    r"|[,;](?=\s{1,9}(?!import\b|(?:or|and)\s{1,9}(?:[0-9$\\(-]|[a-zA-Z]\b))[a-zA-Z]{2})"
+    r"|\s(?=(?:because|since|which|so|as|therefore|where|when|after|for)\s)|\s[-\u2013\u2014]{1,3}\s(?=[a-zA-Z]{2})"
+)
+DISPLAY = (("$$", "$$"), (r"\[", r"\]"))
+DESCRIPTION = re.compile(r"[a-z][a-z ,'\u2019-]*+")
+DENIAL = re.compile(r"(?:not|in)?correct\b|not\b")
+RETRACTIONS = (
+    "wait",
+    "actually",
+    "mistake",
+    "wrong",
+    "incorrect",
+    "correction",
+    "error",
+    "recheck",
+    "no,",
+    "no:",
+    "no.",
+)
+
+
+def phrases(text: str) -> list[Claim]:
+    """What follows each "the answer is" and "answer:" up to the end of its sentence."""
+    found = []
+    words = list(ANSWER_WORD.finditer(text))[-MAX_CLAIMS:]
+    for match, following in zip_longest(words, words[1:]):
+        verb = IS.match(text, match.end()) or _heading(text, match)
+        if verb is None or not _own_answer(text, match.start()) or quoted(text, match.start()):
+            continue
+        start = verb.end()
+        if filler := FILLERS.match(text, start):
+            start = filler.end()
+        content, end = _sentence(text, start, following.start() if following else len(text))
+        if content and not BOX.search(content):
+            found.append(Claim(content, start, end))
+    plain = plain_ones(found)
+    if plain and not plain_ones(found[-1:]) and _describes(found[-1].text):
+        found = found[: found.index(plain[-1]) + 1]  # "The answer is 5. ... The answer is reasonable."
+    return _not_retracted(text, found)
+
+
+def _heading(text: str, word: re.Match[str]) -> re.Match[str] | None:
+    """The end of the line "### Final answer" whose last word this is, if it is such a line."""
+    line = text[text.rfind("\n", max(0, word.start() - 40), word.start()) + 1 : word.start()][-40:]
+    return HEADING.match(text, word.end()) if HEADING_BEFORE.match(line) else None
+
+
+def _own_answer(text: str, at: int) -> bool:
+    """Whether the word "answer" there begins a claim: "the final answer", not "a possible answer", "if the answer"."""
+    line = text[max(0, at - 60) : at]
+    line = line[line.rfind("\n") + 1 :].rstrip(" \t*_")
+    words = [word.lower() for word in LINE_WORDS.findall(line)[-3:]]
+    if not words or not line[-1].isalpha():
+        return True
+    return words[-1] in OWN and not SUPPOSED.intersection(words)
+
+
+def _sentence(text: str, start: int, stop: int) -> tuple[str, int]:
+    """What stands from `start` to the end of the sentence, or to the next answer; and where that ends."""
+    rest = text[start : min(start + MAX_ANSWER_CHARS, stop)]
+    for opening, closing in DISPLAY:
+        if rest.startswith(opening) and (end := rest.find(closing, len(opening))) > 0:
+            return stripped(rest[len(opening) : end]), start + end + len(closing)
+    match = SENTENCE_END.search(rest)
+    end = match.start() if match else len(rest)
+    if start + end == stop < len(text):  # "5, or the answer is 6"
+        end = len(BEGINNING.sub("", rest))
+    return stripped(rest[:end].strip(" *_`").rstrip(" .*_`!?")), start + end
+
+
+def _not_retracted(text: str, claims: list[Claim]) -> list[Claim]:
+    """The claims after the last one that the text itself calls a mistake before it makes another."""
+    for index in range(len(claims) - 1, 0, -1):
+        if retracted(text, claims[index - 1], claims[index]):
+            return claims[index:]
+    return claims
+
+
+def retracted(text: str, claim: Claim, later: Claim) -> bool:
+    """Whether the text takes the claim back before it comes to the later one."""
+    between = text[claim.end : later.start].lower()
+    return any(word in between for word in RETRACTIONS)
+
+
+def rivals(text: str, last: str) -> bool:
+    """Whether what an earlier sentence gives as the answer is a value of its own: a number, or equally few words."""
+    return is_plain(text) or (not is_plain(last) and not _describes(text) and len(text.split()) <= 4)
+
+
+def _describes(text: str) -> bool:
+    """Whether it says how the answer is, not what it is, and does not take it back."""
+    return DESCRIPTION.fullmatch(text) is not None and not HEDGED.search(text) and not DENIAL.match(text)
