@@ -21,9 +21,8 @@ import pytest
 
 pytest.importorskip("rewards.mathematics.compare")
 
-from rewards.mathematics.compare import compare
-
 from rewards.math_answer import grade
+from rewards.mathematics.compare import compare
 
 CASES = Path(__file__).parent / "math_cases"
 sys.path.append(str(CASES))

@@ -6,8 +6,9 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from rewards.mathematics.build import EXPRESSIONS
 from rewards.mathematics.lexer import MAX_CHARS, ParseError, literal, normalise, tokenize
-from rewards.mathematics.parser import EXPRESSIONS, Parser
+from rewards.mathematics.parser import Parser
 from rewards.mathematics.phrases import PHRASES
 from rewards.mathematics.tree import (
     Group,

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from rewards.mathematics import answers
 from rewards.mathematics.lexer import MAX_CHARS, normalise
-from rewards.mathematics.meaning import same
+from rewards.mathematics.same import same
 from rewards.mathematics.tree import Unread
 from rl.experience import Verdict
 

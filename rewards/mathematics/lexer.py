@@ -19,15 +19,17 @@ from rewards.mathematics.notation import (
     FUNCTIONS,
     GREEK_NAMES,
     LAYOUT,
+    MONEY,
     OPERATORS,
     SETS,
+    SHORT_WORDS,
     SUBSCRIPTS,
     SUPERSCRIPTS,
     TEXT_COMMANDS,
     UNICODE,
     WORD_OPERATORS,
 )
-from rewards.mathematics.units import lookup
+from rewards.mathematics.units import POWERS, lookup
 from rewards.mathematics.words import KNOWN as NUMBER_WORDS
 
 MAX_CHARS = 2000
@@ -115,6 +117,8 @@ def _one_char(char: str) -> str:
 def normalise(text: str) -> str:
     r"""The text in ASCII, stripped of math delimiters, of \boxed, and of the period at its end."""
     text = to_ascii(text).strip()
+    while text.endswith("\\\\"):
+        text = text[:-2].rstrip()
     for _ in range(4):
         before = text
         text = text.strip().rstrip(".").strip() if not text.endswith("..") else text.strip()
@@ -221,13 +225,13 @@ class Lexer:
         """Whether letters after a value name a unit: cm; m only where space or another unit stands before it."""
         if len(run) == 1 and (run in "eiAVKBNWJ" or not (self.gap or previous[1] == "/" or previous[0] == "word")):
             return False
-        return lookup(run) is not None
+        return lookup(run) is not None or run.lower() in POWERS
 
     def word(self, run: str, in_text: bool) -> None:
         """A run of letters: an operator, a function, a constant, a unit, a word, or a product of variables."""
         low = run.lower()
         previous = self.tokens[-1] if self.tokens else ("", "", False)
-        value_before = previous[0] in ("num", "const", "word") or previous[1] in (")", "}", "]", "!", "$")
+        value_before = previous[0] in ("num", "const", "word", "money") or previous[1] in (")", "}", "]", "!")
         if previous[:2] == ("op", "/") and len(self.tokens) > 1 and self.tokens[-2][0] == "word":
             value_before = True
         if low in WORD_OPERATORS and (low != "times" or value_before):
@@ -246,11 +250,9 @@ class Lexer:
             self.push("sym", run)
         elif in_text and len(run) == 1:
             self.push("word" if value_before else "sym", run)
-        elif (
-            in_text
-            or (low in NUMBER_WORDS and len(run) > 2)
-            or low in ("yes", "no", "odd", "red", "all", "none", "true", "the", "per")
-        ) or (value_before and self.units and self.is_unit(run, previous)):
+        elif (in_text or (low in NUMBER_WORDS and len(run) > 2) or low in SHORT_WORDS) or (
+            value_before and self.units and self.is_unit(run, previous)
+        ):
             self.push("word", run)
         else:
             self.product(run)
@@ -297,7 +299,9 @@ class Lexer:
         if match is None:
             raise ParseError("a backslash at the end")
         name, at = match[0][1:], match.end()
-        if name in ESCAPED:
+        if name == "$":
+            self.push("money", "$")
+        elif name in ESCAPED:
             self.brackets += (name == "{") - (name == "}")
             self.push("op", ESCAPED[name])
         elif name == "\\":
@@ -331,8 +335,8 @@ class Lexer:
             self.gap = True
         elif name == "begin" or name == "end":
             return self.environment(name, at)
-        elif name in ("pounds", "euro", "textdollar"):
-            self.push("op", "$")
+        elif name in MONEY:
+            self.push("money", MONEY[name])
         else:
             self.push("cmd", name)
         return at
@@ -386,6 +390,10 @@ class Lexer:
             if not ("0" <= follows <= "9" or follows == ".") or self.text.count("$", 0, at + 1) % 2 == 0:
                 self.gap = True
                 return match.end()
+            self.push("money", "$")
+            return match.end()
+        elif value == "." and self.tokens and self.tokens[-1][0] == "word":  # sq. cm
+            return match.end()
         elif value in ('"', "?", "@", "#") or (value == "." and in_text):
             self.gap = True
             if value == '"' and self.tokens and self.tokens[-1][0] == "num":

@@ -23,7 +23,8 @@ UNICODE = {
     "\u27e9": r"\rangle ", "\u2329": r"\langle ", "\u232a": r"\rangle ", "\u230a": r"\lfloor ", "\u230b": r"\rfloor ",
     "\u2308": r"\lceil ", "\u2309": r"\rceil ", "\u2223": "|", "\u2225": r"\|", "\u2026": "...", "\u22ef": "...",
     "\u2220": r"\angle ", "\u25b3": r"\triangle ", "\u2227": r"\land ", "\u2228": r"\lor ", "\u2192": r"\to ",
-    "\u2211": r"\sum ", "\u222b": r"\int ", "\u2061": "", "\u3001": ",", "\u3002": ".",
+    "\u2211": r"\sum ", "\u222b": r"\int ", "\u2061": "", "\u20ac": r"\euro ", "\u00a3": r"\pounds ",
+    "\u00a5": r"\yen ", "\u20b9": r"\rupee ", "\u3001": ",", "\u3002": ".",
 }  # fmt: skip
 GREEK = {
     "\u03b1": "alpha", "\u03b2": "beta", "\u03b3": "gamma", "\u03b4": "delta", "\u03b5": "epsilon", "\u03b8": "theta",
@@ -63,7 +64,9 @@ OPERATORS = {  # LaTeX command -> operator
     "dots": "...",
     "equiv": "equiv", "cong": "=", "sim": "~", "lparen": "(", "rparen": ")", "bigcup": "cup", "bigcap": "cap",
 }  # fmt: skip
-ESCAPED = {"{": "\\{", "}": "\\}", "|": "||", "%": "%", "$": "$", "&": "&", "#": "#", "_": "_"}
+MONEY = {"euro": "\N{EURO SIGN}", "pounds": "\N{POUND SIGN}", "yen": "\N{YEN SIGN}", "rupee": "\N{INDIAN RUPEE SIGN}"}
+SHORT_WORDS = frozenset(("yes", "no", "odd", "red", "all", "none", "true", "the", "per", "mod", "if", "for", "is"))
+ESCAPED = {"{": "\\{", "}": "\\}", "|": "||", "%": "%", "&": "&", "#": "#", "_": "_"}
 LAYOUT = {
     "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr",
     "middle", "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "quad", "qquad", "hspace", "vspace",

@@ -11,20 +11,27 @@ power      = primary { ^ script, _ script, !, %, degrees, primes }
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from rewards.mathematics import tree
-from rewards.mathematics.lexer import ParseError, Token
+from rewards.mathematics.build import (
+    EXPRESSIONS,
+    SETS,
+    expression,
+    gather,
+    in_base,
+    inverse,
+    is_set_like,
+    negative,
+    primed,
+    quantity,
+    times,
+    total,
+)
+from rewards.mathematics.lexer import ParseError
+from rewards.mathematics.primaries import Primaries
 from rewards.mathematics.tree import (
-    Add,
-    Builder,
     Call,
-    Const,
     Group,
-    Interval,
     Matrix,
-    Mul,
-    NamedSet,
     Node,
     Num,
     Pow,
@@ -35,15 +42,13 @@ from rewards.mathematics.tree import (
     Text,
     number,
 )
-from rewards.mathematics.units import POWERS, Unit, combine
+from rewards.mathematics.units import POWERS, combine
 from rewards.mathematics.words import MULTIPLIERS, number_words
 
 MAX_DEPTH = 40
 RELATIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "in", "notin", "~", "equiv"))
 SEPARATORS = frozenset((",", ";", "and", "or"))
 CLOSERS = frozenset((")", "]", "}", "\\}", "|", "||", "rangle", "rfloor", "rceil", "&", "\\\\"))
-EXPRESSIONS = (Num, Const, Sym, Add, Mul, Pow, Call)
-SETS = (Interval, SetOp, NamedSet, Builder)
 PAIRED = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
 SEVERAL = frozenset(("gcd", "lcm", "max", "min", "binom"))
 INVERSE = {
@@ -56,51 +61,8 @@ MATRICES = frozenset(
 RADIANS = frozenset(("radian", "radians", "rad", "rads"))
 
 
-class Parser:
+class Parser(Primaries):
     """Reads one token list. Every method leaves `at` behind what it read, or raises ParseError."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.depth = 0
-        self.bars = 0  # open | whose closing one must not be read as an opening one
-
-    # Tokens
-
-    def op(self) -> str:
-        """The operator at hand, "" if it is something else."""
-        kind, value, _ = self.tokens[self.at]
-        return str(value) if kind == "op" else ""
-
-    def kind(self) -> str:
-        return self.tokens[self.at][0]
-
-    def value(self) -> str:
-        return str(self.tokens[self.at][1])
-
-    def accept(self, *ops: str) -> str:
-        found = self.op()
-        if found and found in ops:
-            self.at += 1
-            return found
-        return ""
-
-    def expect(self, *ops: str) -> str:
-        found = self.accept(*ops)
-        if not found:
-            raise ParseError(f"expected {' or '.join(ops)}, found {self.value() or 'the end'!r}")
-        return found
-
-    def close_bar(self) -> None:
-        if self.op() == "||":
-            self.tokens[self.at] = ("op", "|", False)
-        else:
-            self.expect("|")
-
-    def enter(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise ParseError("nested too deeply")
 
     # Statements
 
@@ -114,6 +76,11 @@ class Parser:
         """Elements with what separates them; "or" binds least, a comma before "or" or "and" is part of it."""
         self.enter()
         items, separators = [self.element()], []
+        if self.kind() == "cmd" and self.value() in ("over", "choose"):
+            name = self.value()
+            self.at += 1
+            above, below = expression(items[0]), expression(self.element())
+            items = [tree.div(above, below) if name == "over" else Call("binom", (above, below))]
         while True:
             separator = self.accept(*SEPARATORS)
             if not separator and self.op() == "cup" and isinstance(items[-1], Rel):
@@ -160,17 +127,31 @@ class Parser:
     def relation(self) -> Node:
         items = [self.set_expression()]
         ops: list[str] = []
-        while (op := self.op()) in RELATIONS:
+        while (op := self.op()) in RELATIONS and not (op == ">" and self.angles):
             self.at += 1
             if op in ("<", ">") and self.accept("="):
                 op += "="
             ops.append(op)
             items.append(self.set_expression())
+        if modulus := self.modulus():
+            items[-1] = Group("mod", (expression(items[-1]), modulus))
         if self.op() == ":" and not ops:
             return self.ratio(items)
         if not ops:
             return items[0]
         return Rel(tuple(ops), tuple(items))
+
+    def modulus(self) -> Node | None:
+        r"""The m of \\pmod{m}, (mod m) or mod m, if that follows."""
+        bracket = self.op() == "("
+        kind, value, _ = self.tokens[self.at + bracket]
+        if value not in ("pmod", "mod") or kind not in ("cmd", "word"):
+            return None
+        self.at += 1 + bracket
+        node = expression(self.argument() if self.op() == "{" else self.sum())
+        if bracket:
+            self.expect(")")
+        return node
 
     def ratio(self, items: list[Node]) -> Node:
         while self.accept(":"):
@@ -181,10 +162,15 @@ class Parser:
 
     def set_expression(self) -> Node:
         left = self.sum()
-        while self.op() in ("cup", "cap", "setminus") and (isinstance(left, SETS) or is_set_like(left)):
-            op = {"cup": "union", "cap": "intersection", "setminus": "minus"}[self.accept("cup", "cap", "setminus")]
+        while is_set_like(left):
+            if self.tokens[self.at][:2] == ("sym", "U"):
+                self.tokens[self.at] = ("op", "cup", True)
+            found = self.accept("cup", "cap", "setminus")
+            if not found:
+                break
+            op = {"cup": "union", "cap": "intersection", "setminus": "minus"}[found]
             right = self.sum()
-            if not isinstance(right, SETS) and not is_set_like(right):
+            if not is_set_like(right):
                 raise ParseError("a set operation on what is no set")
             left = SetOp(op, (left, right))
         return left
@@ -207,7 +193,7 @@ class Parser:
             if op:
                 right = self.signed()
                 left = times(left, right if op == "*" else inverse(right))
-            elif self.kind() == "word" or self.op() == "$":
+            elif self.kind() in ("word", "money"):
                 left = self.unit_of(left)
             elif self.starts_factor(left):
                 if isinstance(left, Quantity):
@@ -222,6 +208,10 @@ class Parser:
     def starts_factor(self, left: Node) -> bool:
         """Whether the next token begins a factor that is written without a sign of multiplication."""
         kind, op = self.kind(), self.op()
+        if not isinstance(left, (*EXPRESSIONS, Matrix, Quantity)) and kind != "op" and self.value() != "begin":
+            return False
+        if kind == "cmd" and self.value() in ("over", "choose", "pmod", "mod"):
+            return False
         if kind == "num":
             previous = self.tokens[self.at - 1]
             if previous[0] == "num" or previous[0] == "sym":
@@ -231,7 +221,21 @@ class Parser:
             return True
         if op == "|":
             return self.bars == 0
-        return op in ("(", "{", "lfloor", "lceil") or (op == "[" and not isinstance(left, (Group, Interval)))
+        following = self.tokens[self.at + 1][1] if kind != "end" else ""
+        if op == "(" and following == "mod":
+            return False
+        if op == "[":  # not the end of [1, 2[
+            return isinstance(left, EXPRESSIONS) and following not in (
+                "",
+                "cup",
+                "cap",
+                "setminus",
+                ",",
+                ")",
+                "or",
+                "and",
+            )
+        return op in ("(", "{", "lfloor", "lceil")
 
     def signed(self) -> Node:
         signs: list[str] = []
@@ -331,272 +335,11 @@ class Parser:
         name = "".join(parts)
         if isinstance(node, Sym) and name:
             return Sym(f"{node.name}_{name}")
+        if isinstance(node, Pow) and isinstance(node.base, Sym) and name:  # x^2_1
+            return Pow(Sym(f"{node.base.name}_{name}"), node.exponent)
         if isinstance(node, Num) and name.isdigit():
             return in_base(str(node.value), int(name))
         raise ParseError("a subscript on what is no variable")
-
-    # Primaries
-
-    def primary(self) -> Node:
-        kind, value, _ = self.tokens[self.at]
-        if kind == "num":
-            return self.number()
-        if kind == "sym":
-            self.at += 1
-            return self.applied(Sym(value))
-        if kind == "const":
-            self.at += 1
-            return Const(value)
-        if kind == "set":
-            self.at += 1
-            return NamedSet(value)
-        if kind == "func":
-            return self.function()
-        if kind == "cmd":
-            return self.command()
-        if kind == "begin":
-            return self.matrix()
-        if kind == "word":
-            return self.words()
-        if kind == "op":
-            return self.bracketed()
-        raise ParseError("it ends where something must follow")
-
-    def number(self) -> Node:
-        """A number literal; with a fraction right behind an integer, a mixed number."""
-        value, places, _ = self.tokens[self.at][1]
-        self.at += 1
-        if places >= 0 or value.denominator != 1:
-            return Num(value, places)
-        if self.kind() == "cmd" and self.value() in ("frac", "dfrac", "tfrac", "cfrac"):
-            start = self.at
-            above, below = self.fraction()
-            if isinstance(above, Num) and isinstance(below, Num) and 0 < above.value < below.value:
-                return Num(value + above.value / below.value)
-            self.at = start
-        ahead = self.tokens[self.at : self.at + 3]
-        if [token[0] for token in ahead] == ["num", "op", "num"] and ahead[1][1] == "/" and ahead[0][2]:
-            above, below = ahead[0][1][0], ahead[2][1][0]
-            if 0 < above < below and above.denominator == below.denominator == 1:
-                self.at += 3
-                return Num(value + above / below)
-        return Num(value, places)
-
-    def applied(self, name: Sym) -> Node:
-        """f(x): a call, where f is a usual name of functions; x(y + 1) is a product."""
-        if self.op() == "(" and name.name == "f":
-            self.at += 1
-            inner = self.statement()
-            self.expect(")")
-            args = inner.items if isinstance(inner, Group) else (inner,)
-            return Call("f", tuple(expression(arg) for arg in args))
-        return name
-
-    def function(self) -> Node:
-        name = self.value()
-        self.at += 1
-        exponent: Node | None = None
-        base: Node | None = None
-        for _ in range(2):
-            if self.accept("^"):
-                exponent = expression(self.script())
-            elif self.op() == "_":
-                self.at += 1
-                base = expression(self.script())
-        if exponent == tree.MINUS_ONE and name in INVERSE:
-            name, exponent = INVERSE[name], None
-        args = self.arguments(name)
-        if name == "log" and base is not None:
-            args = (*args, base)
-        elif base is not None:
-            raise ParseError("a subscript on a function")
-        node: Node = tree.power(args[0], Num(Fraction(1, 3))) if name == "cbrt" else Call(name, args)
-        return node if exponent is None else tree.power(node, exponent)
-
-    def arguments(self, name: str) -> tuple[Node, ...]:
-        """In brackets; or, of one argument, the factors that follow."""
-        closing = {"(": ")", "{": "}", "[": "]"}.get(self.op())
-        if closing:
-            self.at += 1
-            inner = self.statement()
-            self.expect(closing)
-            several = isinstance(inner, Group) and inner.kind in ("list", "tuple", "set") and name in SEVERAL
-            if name == "log" and isinstance(inner, Group) and len(inner.items) == 2:
-                several = True
-            args = inner.items if several and isinstance(inner, Group) else (inner,)
-            return tuple(expression(arg) for arg in args)
-        self.enter()
-        node = self.signed()
-        while self.kind() in ("sym", "const", "cmd", "num") and self.starts_factor(node):
-            node = times(node, self.power())
-        self.depth -= 1
-        return (expression(node),)
-
-    def command(self) -> Node:
-        name = self.value()
-        if name in ("frac", "dfrac", "tfrac", "cfrac"):
-            above, below = self.fraction()
-            return tree.div(expression(above), expression(below))
-        self.at += 1
-        if name == "sqrt":
-            degree: Node = number(2)
-            if self.accept("["):
-                degree = expression(self.sum())
-                self.expect("]")
-            return tree.power(expression(self.argument()), tree.div(tree.ONE, degree))
-        if name == "cbrt":
-            return tree.power(expression(self.argument()), Num(Fraction(1, 3)))
-        if name in ("binom", "dbinom", "tbinom"):
-            return Call("binom", (expression(self.argument()), expression(self.argument())))
-        if name in ("overline", "bar", "widebar"):
-            inner = self.argument()
-            return Call("conj", (inner,)) if isinstance(inner, Sym) and inner.name.islower() else inner
-        if name in ("sum", "prod"):
-            return self.big_operator(name)
-        if name in ("pmod", "bmod", "mod"):
-            raise ParseError("a congruence")
-        raise ParseError(f"a command that is not known: {name}")
-
-    def big_operator(self, name: str) -> Node:
-        r"""\sum_{k=1}^{n} body: a call with (body, variable, from, to)."""
-        self.expect("_")
-        lower = self.script()
-        self.expect("^")
-        upper = expression(self.script())
-        if not (isinstance(lower, Rel) and lower.ops == ("=",) and isinstance(lower.items[0], Sym)):
-            raise ParseError("a sum over what is no range")
-        return Call(name, (expression(self.product()), lower.items[0], expression(lower.items[1]), upper))
-
-    def fraction(self) -> tuple[Node, Node]:
-        self.at += 1
-        return self.argument(), self.argument()
-
-    def argument(self) -> Node:
-        r"""What a command takes: a group in braces or one token; of \frac12, one digit."""
-        self.enter()
-        if self.accept("{"):
-            node = self.statement()
-            self.expect("}")
-        elif self.kind() == "num":
-            digits = self.tokens[self.at][1][2]
-            previous = self.tokens[self.at - 1]
-            if len(digits) > 1 and digits.isdigit() and previous[1] != "sqrt":
-                rest = digits[1:]
-                self.tokens[self.at] = ("num", (Fraction(int(rest)), -1, rest), False)
-                node = number(int(digits[0]))
-            else:
-                self.at += 1
-                node = Num(*self.tokens[self.at - 1][1][:2])
-        elif self.op() == "(":
-            node = self.primary()
-        else:
-            node = self.signed() if self.op() in ("-", "+") else self.primary()
-        self.depth -= 1
-        return node
-
-    def bracketed(self) -> Node:
-        op = self.op()
-        self.enter()
-        self.at += 1
-        if op in PAIRED:
-            closing, name = PAIRED[op]
-            node: Node = Call(name, (expression(self.inside()),))
-            self.expect(closing)
-        elif op == "|" or op == "||":
-            if op == "||":
-                self.at -= 1
-                self.tokens[self.at] = ("op", "|", False)
-            self.bars += 1
-            node = Call("abs", (expression(self.sum()),))
-            self.bars -= 1
-            self.close_bar()
-        elif op in ("(", "[", "]"):
-            node = self.interval_or_group(op)
-        elif op in ("\\{", "{"):
-            node = self.set_literal("\\}" if op == "\\{" else "}")
-        elif op == "langle":
-            node = Group("angle", listed(self.inside()))
-            self.expect("rangle")
-        elif op == "<" and self.depth <= 3:
-            node = Group("angle", listed(self.inside()))
-            self.expect(">")
-        elif op == "$":
-            node = quantity(expression(self.power()), combine([("$", 1)]))
-        elif op == "~":
-            node = self.set_expression()
-        else:
-            raise ParseError(f"{op!r} where a value must stand")
-        self.depth -= 1
-        return node
-
-    def inside(self) -> Node:
-        """A statement within brackets: a bar in it opens anew."""
-        bars, self.bars = self.bars, 0
-        node = self.statement()
-        self.bars = bars
-        return node
-
-    def interval_or_group(self, opening: str) -> Node:
-        inner = self.inside()
-        closing = self.expect(")", "]") if opening == "(" else self.expect(")", "]", "[")
-        items = inner.items if isinstance(inner, Group) and inner.kind == "list" else ()
-        if len(items) == 2 and (opening, closing) not in (("(", ")"), ("[", "]")):
-            return Interval(items[0], items[1], opening == "[", closing == "]")
-        if (opening, closing) == ("(", ")"):
-            return Group("tuple", items) if items else inner
-        if (opening, closing) != ("[", "]"):
-            raise ParseError("brackets that do not match")
-        rows = [row.items for row in items if isinstance(row, Group) and row.kind == "bracket"]
-        if items and len(rows) == len(items) and len({len(row) for row in rows}) == 1:
-            return Matrix(tuple(rows))
-        return Group("bracket", items) if items else inner
-
-    def set_literal(self, closing: str) -> Node:
-        if self.accept(closing):
-            return NamedSet("empty")
-        bars, self.bars = self.bars, 1
-        inner = self.relation_in_set() if closing == "\\}" or self.builder_ahead() else self.statement()
-        self.bars = bars
-        if self.accept("|", ":", "mid"):
-            condition = self.inside()
-            self.expect(closing)
-            return Builder(inner, condition)
-        self.expect(closing)
-        if closing == "\\}":
-            return Group("set", listed(inner))
-        return Group("set", inner.items) if isinstance(inner, Group) and inner.kind == "list" else inner
-
-    def builder_ahead(self) -> bool:
-        return self.tokens[self.at + 1][1] in ("|", ":", "mid") or self.tokens[self.at + 1][1] == "in"
-
-    def relation_in_set(self) -> Node:
-        """The part of a set before "such that", where a colon is no ratio; or all its elements."""
-        colon = [k for k in (self.at + 1, self.at + 3) if k < len(self.tokens) and self.tokens[k][1] == ":"]
-        if not colon:
-            return self.statement()
-        token = self.tokens[colon[0]]
-        self.tokens[colon[0]] = ("op", "mid", token[2])
-        return self.statement()
-
-    def matrix(self) -> Node:
-        kind = self.value()
-        if kind not in MATRICES:
-            raise ParseError(f"an environment that is not known: {kind}")
-        self.enter()
-        self.at += 1
-        rows: list[tuple[Node, ...]] = []
-        while self.kind() != "endenv" and self.kind() != "end":
-            row = [self.element()]
-            while self.accept("&"):
-                row.append(self.element())
-            rows.append(tuple(row))
-            if not self.accept("\\\\"):
-                break
-        if self.kind() != "endenv" or len({len(row) for row in rows}) != 1:
-            raise ParseError("a matrix whose rows differ in length")
-        self.at += 1
-        self.depth -= 1
-        return Matrix(tuple(rows))
 
     # Words and units
 
@@ -615,8 +358,9 @@ class Parser:
 
     def unit_of(self, left: Node) -> Node:
         """The value with the unit, scale, percent or degrees that the words after it name."""
-        if self.accept("$"):
-            return quantity(left, combine([("$", 1)]))
+        if self.kind() == "money":
+            self.at += 1
+            return quantity(left, combine([(str(self.tokens[self.at - 1][1]), 1)]))
         word = self.value().lower()
         if not isinstance(left, (*EXPRESSIONS, Quantity)) or (isinstance(left, Sym) or tree.symbols(left)):
             raise ParseError("words after what is no number")
@@ -666,116 +410,3 @@ class Parser:
         if not isinstance(exponent, Num) or exponent.value.denominator != 1 or abs(exponent.value) > 9:
             raise ParseError("a unit's exponent that is no small integer")
         return int(exponent.value)
-
-
-# Putting nodes together
-
-
-def is_set_like(node: Node) -> bool:
-    return isinstance(node, SETS) or (isinstance(node, Group) and node.kind in ("set", "tuple", "bracket"))
-
-
-def expression(node: Node) -> Node:
-    """The node, if it is an expression: what stands in sums, powers and functions."""
-    if not isinstance(node, EXPRESSIONS):
-        raise ParseError(f"{type(node).__name__} where an expression must stand")
-    return node
-
-
-def negative(node: Node) -> Node:
-    return times(tree.MINUS_ONE, node) if not isinstance(node, Num) else tree.neg(node)
-
-
-def times(left: Node, right: Node) -> Node:
-    """The product; a scalar times a matrix or a vector is multiplied out, a quantity keeps its unit."""
-    for scalar, other in ((left, right), (right, left)):
-        if isinstance(scalar, EXPRESSIONS):
-            if isinstance(other, Matrix):
-                return Matrix(tuple(tuple(times(scalar, item) for item in row) for row in other.rows))
-            if (
-                isinstance(other, Group)
-                and other.kind in ("tuple", "angle", "bracket")
-                and isinstance(scalar, (Num, Pow, Mul))
-            ):
-                return Group(other.kind, tuple(times(scalar, item) for item in other.items))
-            if isinstance(other, Quantity):
-                return Quantity(tree.mul(scalar, other.value), other.dims, other.factor, other.offset)
-    return tree.mul(expression(left), expression(right))
-
-
-def inverse(node: Node) -> Node:
-    return tree.power(expression(node), tree.MINUS_ONE)
-
-
-def quantity(value: Node, unit: Unit | None) -> Node:
-    """The value in the unit; a value that has one already is in the product of both (dollars per hour)."""
-    if unit is None:
-        return value
-    if isinstance(value, Quantity):
-        dims = dict(value.dims)
-        for name, exponent in unit.dims:
-            dims[name] = dims.get(name, 0) + exponent
-        left = tuple(sorted((name, exponent) for name, exponent in dims.items() if exponent))
-        return Quantity(value.value, left, value.factor * unit.factor)
-    return Quantity(expression(value), unit.dims, unit.factor, unit.offset)
-
-
-def total(items: list[Node]) -> Node:
-    """The sum: of expressions, of quantities of one dimension, of matrices of one shape."""
-    if all(isinstance(item, EXPRESSIONS) for item in items):
-        return tree.add(*items)
-    quantities = [item for item in items if isinstance(item, Quantity)]
-    if len(quantities) == len(items) and len({item.dims for item in quantities}) == 1:
-        scaled = [tree.mul(Num(item.factor), item.value) for item in quantities]
-        return Quantity(tree.add(*scaled), quantities[0].dims, Fraction(1))
-    raise ParseError("a sum of what cannot be added")
-
-
-def primed(node: Node, sign: str) -> Node:
-    """x' is another variable; 5' is five feet, 5'' or 5\" five inches."""
-    if isinstance(node, Sym):
-        return Sym(node.name + sign)
-    if isinstance(node, Num):
-        return quantity(node, combine([("foot" if sign == "'" else "inch", 1)]))
-    raise ParseError("a prime on what is no variable")
-
-
-def in_base(digits: str, base: int) -> Node:
-    """The value of digits written in a base, kept apart from the plain number by its call."""
-    if not 2 <= base <= 36:
-        raise ParseError("a base outside 2 to 36")
-    try:
-        return Num(Fraction(int(digits, base)))
-    except ValueError:
-        raise ParseError("digits that the base has not") from None
-
-
-def listed(node: Node) -> tuple[Node, ...]:
-    return node.items if isinstance(node, Group) and node.kind in ("list", "and", "or") else (node,)
-
-
-def gather(items: list[Node], separators: list[str]) -> Node:
-    """One node of separated elements."""
-    if len(items) == 1:
-        return items[0]
-    kinds = set(separators)
-    relations = any(isinstance(item, Rel) for item in items)
-    if "or" in kinds and relations and len(kinds) > 1:
-        groups: list[list[Node]] = [[items[0]]]
-        for separator, item in zip(separators, items[1:], strict=True):
-            if separator == "or":
-                groups.append([item])
-            else:
-                groups[-1].append(item)
-        parts = [part[0] if len(part) == 1 else Group("and", tuple(part)) for part in groups]
-        return Group("or", tuple(parts))
-    if "or" in kinds:
-        return Group("or", tuple(items))
-    if kinds == {"and"} and relations:
-        return Group("and", tuple(items))
-    quantities = [item for item in items if isinstance(item, Quantity)]
-    if kinds == {"and"} and len(quantities) == len(items) == 2:
-        first, second = quantities  # 3 hours and 20 minutes
-        if first.dims == second.dims and first.factor > second.factor:
-            return total(items)
-    return Group("list", tuple(items))

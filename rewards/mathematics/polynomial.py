@@ -6,13 +6,15 @@ coefficient 0. Two rational functions a/b and c/d are equal if a d = c b.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
-from rewards.mathematics.tree import MAX_BITS, Add, Mul, Node, Num, Pow, Sym, symbols
+from rewards.mathematics.tree import MAX_BITS, Add, Mul, Node, Num, Pow, Sym, add, mul, number, power, symbols
 
 MAX_MONOMIALS = 300
 MAX_PRODUCTS = 20_000
 MAX_DEGREE = 60
+MAX_DIVISOR = 2_000  # of the coefficients in which rational roots are looked for
 
 Polynomial = dict[tuple[int, ...], Fraction]
 Quotient = tuple[Polynomial, Polynomial]
@@ -42,6 +44,73 @@ def linear(node: Node, name: str) -> tuple[Fraction, Fraction] | None:
         return None
     scale = below[(0,)]
     return above[(1,)] / scale, above.get((0,), Fraction(0)) / scale
+
+
+def factors(node: Node, name: str) -> tuple[list[Fraction], list[Fraction]] | None:
+    """Numerator and denominator of a quotient in one variable, as coefficients, the constant's first."""
+    try:
+        pair = quotient(node, [name])
+    except NotRationalError:
+        return None
+    above, below = (
+        [part.get((k,), Fraction(0)) for k in range(max((m[0] for m in part), default=0) + 1)] for part in pair
+    )
+    return above, below
+
+
+def real_roots(coefficients: list[Fraction]) -> list[Node] | None:
+    """The real roots, each once, if rational ones and a quadratic are all there are; None if others are left."""
+    rest = list(coefficients)
+    found: list[Node] = []
+    while len(rest) > 3 or (len(rest) == 3 and rest[0] == 0):
+        root = rational_root(rest)
+        if root is None:
+            return None
+        found.append(Num(root))
+        rest = deflated(rest, root)
+    if len(rest) == 2:
+        found.append(Num(-rest[0] / rest[1]))
+    if len(rest) == 3:
+        c, b, a = rest
+        inside = b * b - 4 * a * c
+        if inside >= 0:
+            for sign in (1, -1) if inside else (1,):
+                root_of = mul(number(sign), power(Num(inside), Num(Fraction(1, 2))))
+                found.append(mul(Num(1 / (2 * a)), add(Num(-b), root_of)))
+    return found
+
+
+def rational_root(coefficients: list[Fraction]) -> Fraction | None:
+    """A rational root p/q, p dividing the constant and q the leading coefficient, both of them small."""
+    if coefficients[0] == 0:
+        return Fraction(0)
+    scale = math.lcm(*(c.denominator for c in coefficients))
+    last, first = abs(int(coefficients[0] * scale)), abs(int(coefficients[-1] * scale))
+    if max(last, first) > MAX_DIVISOR:
+        return None
+    for below in (k for k in range(1, first + 1) if first % k == 0):
+        for above in (k for k in range(1, last + 1) if last % k == 0):
+            for root in (Fraction(above, below), Fraction(-above, below)):
+                if value_at(coefficients, root) == 0:
+                    return root
+    return None
+
+
+def value_at(coefficients: list[Fraction], x: Fraction) -> Fraction:
+    total = Fraction(0)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
+
+
+def deflated(coefficients: list[Fraction], root: Fraction) -> list[Fraction]:
+    """The polynomial divided by x - root."""
+    result: list[Fraction] = []
+    carry = Fraction(0)
+    for coefficient in reversed(coefficients):
+        carry = carry * root + coefficient
+        result.append(carry)
+    return result[-2::-1]
 
 
 def quotient(node: Node, names: list[str]) -> Quotient:

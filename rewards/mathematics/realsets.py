@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cmp_to_key
 
 from rewards.mathematics import tree
 from rewards.mathematics.expressions import equal_expressions, infinity
 from rewards.mathematics.numeric import constant_value
-from rewards.mathematics.polynomial import linear
+from rewards.mathematics.polynomial import factors, linear, real_roots, value_at
 from rewards.mathematics.tree import Builder, Call, Group, Interval, NamedSet, Node, Num, Rel, SetOp, Sym
 
 MAX_PIECES = 50
@@ -264,11 +265,47 @@ def solved(op: str, left: Node, right: Node, name: str) -> RealSet:
         return half_line(op, right)
     if isinstance(left, Call) and left.name == "abs" and not tree.symbols(right):
         return absolute(op, left.args[0], right, name)
-    factors = linear(tree.add(left, tree.neg(right)), name)
-    if factors is None:
-        raise UnsolvedError("not linear")
-    slope, offset = factors
+    difference = tree.add(left, tree.neg(right))
+    coefficients = linear(difference, name)
+    if coefficients is None:
+        return by_signs(op, difference, name)
+    slope, offset = coefficients
     return half_line(op if slope > 0 else FLIPPED[op], Num(-offset / slope))
+
+
+def by_signs(op: str, difference: Node, name: str) -> RealSet:
+    """Where a quotient of polynomials is above, below or at 0: its sign between its zeros and poles, one by one.
+
+    Equations are not solved: an answer x^2 = 4 repeats the question whose answer is 2, -2.
+    """
+    parts = factors(difference, name)
+    if parts is None or op == "=":
+        raise UnsolvedError("not a quotient of polynomials")
+    above, below = parts
+    zeros, poles = real_roots(above), real_roots(below)
+    if zeros is None or poles is None or len(above) + len(below) > 12:
+        raise UnsolvedError("roots that cannot be written")
+    ends = sorted((end(root) for root in zeros + poles), key=cmp_to_key(compare))
+    excluded = RealSet(()) if not poles else normal([piece for pole in poles for piece in point(pole).pieces])
+    pieces = []
+    for low, high in zip([LOWEST, *ends], [*ends, HIGHEST], strict=True):
+        if compare(low, high) == 0:
+            continue
+        middle = between(low.at, high.at)
+        value = value_at(above, middle) / value_at(below, middle)
+        if value > 0 if op in (">", ">=") else value < 0 if op in ("<", "<=") else True:
+            pieces.append(Piece(low, high, False, False))
+    found = normal(pieces)
+    if op in (">=", "<="):
+        for zero in zeros:
+            found = union(found, point(zero))
+    return intersection(found, complement(excluded))
+
+
+def between(low: float, high: float) -> Fraction:
+    if math.isinf(low):
+        return Fraction(0) if math.isinf(high) else Fraction(high) - 1
+    return Fraction(low) + 1 if math.isinf(high) else (Fraction(low) + Fraction(high)) / 2
 
 
 def absolute(op: str, inner: Node, bound: Node, name: str) -> RealSet:

@@ -77,9 +77,9 @@ def injection(path: str) -> None:
 def steps(name: str) -> list[Callable[[], float]]:
     """What is done with one hostile case: as answer, as gold, against itself, inside a completion, as a completion."""
     import hostile
-    from rewards.mathematics.compare import compare
 
     from rewards.math_answer import grade
+    from rewards.mathematics.compare import compare
 
     if name in hostile.PAIRS:
         one, other = hostile.PAIRS[name]

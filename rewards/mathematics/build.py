@@ -1,0 +1,153 @@
+"""Putting nodes together as the parser meets them: sums, products, quantities, lists. Nonsense raises ParseError."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from rewards.mathematics import tree
+from rewards.mathematics.lexer import ParseError
+from rewards.mathematics.tree import (
+    Add,
+    Builder,
+    Call,
+    Const,
+    Group,
+    Interval,
+    Matrix,
+    Mul,
+    NamedSet,
+    Node,
+    Num,
+    Pow,
+    Quantity,
+    Rel,
+    SetOp,
+    Sym,
+)
+from rewards.mathematics.units import Unit, combine
+
+EXPRESSIONS = (Num, Const, Sym, Add, Mul, Pow, Call)
+SETS = (Interval, SetOp, NamedSet, Builder)
+
+
+def is_set_like(node: Node) -> bool:
+    return isinstance(node, SETS) or (isinstance(node, Group) and node.kind in ("set", "tuple", "bracket"))
+
+
+def expression(node: Node) -> Node:
+    """The node, if it is an expression: what stands in sums, powers and functions."""
+    if not isinstance(node, EXPRESSIONS):
+        raise ParseError(f"{type(node).__name__} where an expression must stand")
+    return node
+
+
+def negative(node: Node) -> Node:
+    return times(tree.MINUS_ONE, node) if not isinstance(node, Num) else tree.neg(node)
+
+
+def times(left: Node, right: Node) -> Node:
+    """The product; a scalar times a matrix or a vector is multiplied out, a quantity keeps its unit."""
+    for scalar, other in ((left, right), (right, left)):
+        if isinstance(scalar, EXPRESSIONS):
+            if isinstance(other, Matrix):
+                return Matrix(tuple(tuple(times(scalar, item) for item in row) for row in other.rows))
+            if (
+                isinstance(other, Group)
+                and other.kind in ("tuple", "angle", "bracket")
+                and isinstance(scalar, (Num, Pow, Mul))
+            ):
+                return Group(other.kind, tuple(times(scalar, item) for item in other.items))
+            if isinstance(other, Quantity):
+                return Quantity(tree.mul(scalar, other.value), other.dims, other.factor, other.offset)
+    return tree.mul(expression(left), expression(right))
+
+
+def inverse(node: Node) -> Node:
+    return tree.power(expression(node), tree.MINUS_ONE)
+
+
+def quantity(value: Node, unit: Unit | None) -> Node:
+    """The value in the unit; a value that has one already is in the product of both (dollars per hour)."""
+    if unit is None:
+        return value
+    if isinstance(value, Quantity):
+        dims = dict(value.dims)
+        for name, exponent in unit.dims:
+            dims[name] = dims.get(name, 0) + exponent
+        left = tuple(sorted((name, exponent) for name, exponent in dims.items() if exponent))
+        return Quantity(value.value, left, value.factor * unit.factor)
+    return Quantity(expression(value), unit.dims, unit.factor, unit.offset)
+
+
+def total(items: list[Node]) -> Node:
+    """The sum: of expressions, of quantities of one dimension, of matrices of one shape."""
+    if all(isinstance(item, EXPRESSIONS) for item in items):
+        return tree.add(*items)
+    quantities = [item for item in items if isinstance(item, Quantity)]
+    if len(quantities) == len(items) and len({item.dims for item in quantities}) == 1:
+        scaled = [tree.mul(Num(item.factor), item.value) for item in quantities]
+        return Quantity(tree.add(*scaled), quantities[0].dims, Fraction(1))
+    raise ParseError("a sum of what cannot be added")
+
+
+def determinant(rows: list[tuple[Node, ...]]) -> Node:
+    """By expansion along the first row, of at most 4 by 4 entries."""
+    if len(rows) != len(rows[0]) or len(rows) > 4:
+        raise ParseError("a determinant that is not square, or too large")
+    if len(rows) == 1:
+        return expression(rows[0][0])
+    terms = []
+    for k, entry in enumerate(rows[0]):
+        minor = determinant([row[:k] + row[k + 1 :] for row in rows[1:]])
+        terms.append(tree.mul(Num(Fraction((-1) ** k)), expression(entry), minor))
+    return tree.add(*terms)
+
+
+def primed(node: Node, sign: str) -> Node:
+    """x' is another variable; 5' is five feet, 5'' or 5\" five inches."""
+    if isinstance(node, Sym):
+        return Sym(node.name + sign)
+    if isinstance(node, Num):
+        return quantity(node, combine([("foot" if sign == "'" else "inch", 1)]))
+    raise ParseError("a prime on what is no variable")
+
+
+def in_base(digits: str, base: int) -> Node:
+    """The value of digits written in a base, kept apart from the plain number by its call."""
+    if not 2 <= base <= 36:
+        raise ParseError("a base outside 2 to 36")
+    try:
+        return Num(Fraction(int(digits, base)))
+    except ValueError:
+        raise ParseError("digits that the base has not") from None
+
+
+def listed(node: Node) -> tuple[Node, ...]:
+    return node.items if isinstance(node, Group) and node.kind in ("list", "and", "or") else (node,)
+
+
+def gather(items: list[Node], separators: list[str]) -> Node:
+    """One node of separated elements."""
+    if len(items) == 1:
+        return items[0]
+    kinds = set(separators)
+    relations = any(isinstance(item, Rel) for item in items)
+    if "or" in kinds and relations and len(kinds) > 1:
+        groups: list[list[Node]] = [[items[0]]]
+        for separator, item in zip(separators, items[1:], strict=True):
+            if separator == "or":
+                groups.append([item])
+            else:
+                groups[-1].append(item)
+        parts = [part[0] if len(part) == 1 else Group("and", tuple(part)) for part in groups]
+        return Group("or", tuple(parts))
+    if "or" in kinds:
+        return Group("or", tuple(items))
+    if kinds == {"and"} and relations:
+        return Group("and", tuple(items))
+    quantities = [item for item in items if isinstance(item, Quantity)]
+    if kinds == {"and"} and len(quantities) == len(items) == 2:
+        first, second = quantities  # 3 hours and 20 minutes
+        if first.dims == second.dims and first.factor > second.factor:
+            return total(items)
+    return Group("list", tuple(items))

@@ -1,0 +1,452 @@
+"""Values of expressions: in floats, to refute equality cheaply, and in many digits, to confirm it.
+
+Every power, factorial and function is bounded before it is computed; what would be too large raises TooLargeError. Over
+the reals a root of odd degree of a negative number is real; with i in either expression, principal complex values hold.
+Floats refute only where they are to be trusted: sums that cancel, poles and jumps nearby raise ImpreciseError.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from rewards.mathematics.tree import Add, Call, Const, Mul, Node, Num, Pow, Sym, walk
+
+MAX_LOG2 = 20_000  # of any value that is computed
+MAX_FACTORIAL = 2_000
+MAX_TERMS = 1_000
+DIGITS = 50
+MAX_DIGITS = 1_500
+CLOSE = 1e-6  # floats further apart, relatively, belong to different values
+
+
+class UndefinedError(ArithmeticError):
+    """No value here: a pole, or outside the domain."""
+
+
+class TooLargeError(ArithmeticError):
+    """A value that would take too long to compute."""
+
+
+class ImpreciseError(ArithmeticError):
+    """A float whose error may be large."""
+
+
+Env = dict[str, Any]
+
+
+class Floats:
+    """Real arithmetic in double precision."""
+
+    pi, e = math.pi, math.e
+    real, exact = True, False
+
+    def num(self, value: Fraction) -> Any:
+        try:
+            return value.numerator / value.denominator
+        except OverflowError:
+            raise TooLargeError from None
+
+    def sample(self, value: complex) -> Any:
+        return value.real
+
+    def total(self, terms: list[Any]) -> Any:
+        """The sum, unless its terms nearly cancel."""
+        result = math.fsum(terms)
+        if abs(result) < 1e-4 * max(map(abs, terms)):
+            raise ImpreciseError
+        return result
+
+    def root(self, base: Any, exponent: Fraction) -> Any:
+        """base ^ (p/q), real for odd q."""
+        p, q = exponent.numerator, exponent.denominator
+        check_power(base, float(exponent))
+        if base == 0:
+            if p <= 0:
+                raise UndefinedError
+            return 0.0
+        if q == 1 and abs(p) < 10**6:
+            return base**p
+        if abs(p) >= 10**6:
+            raise ImpreciseError
+        if base > 0:
+            return base ** float(exponent)
+        if q % 2 == 0:
+            raise UndefinedError
+        return (-1.0) ** p * (-base) ** float(exponent)
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        check_power(base, exponent)
+        if abs(exponent) > 1e6:
+            raise ImpreciseError
+        if base > 0:
+            return base**exponent
+        if base == 0 and exponent > 0:
+            return 0.0
+        if abs(exponent - round(exponent)) < 1e-9:
+            raise ImpreciseError
+        raise UndefinedError
+
+    def call(self, name: str, x: Any) -> Any:
+        if name == "exp":
+            check_power(math.e, x)
+        if name in ("sin", "cos", "tan") and abs(x) > 1e6:
+            raise ImpreciseError
+        if name == "ln":
+            if x <= 0:
+                raise UndefinedError
+            if abs(x - 1) < 1e-4:
+                raise ImpreciseError
+        result = FLOAT_FUNCTIONS[name](x)
+        if name in ("sin", "cos", "tan") and not 1e-4 < abs(result) < 1e4 and abs(x) > 1e-3:
+            raise ImpreciseError
+        return result
+
+    def whole(self, name: str, x: Any) -> Any:
+        if abs(x) > 1e12 or abs(x - round(x)) < 1e-6:
+            raise ImpreciseError
+        return float(math.floor(x) if name == "floor" else math.ceil(x))
+
+    def gamma(self, x: Any) -> Any:
+        return math.gamma(x)
+
+    def conj(self, x: Any) -> Any:
+        return x
+
+    def parts(self, x: Any) -> tuple[Any, Any]:
+        return x, 0.0
+
+    def arg(self, x: Any) -> Any:
+        return 0.0 if x > 0 else math.pi
+
+
+class ComplexFloats(Floats):
+    """Principal values in double precision."""
+
+    real = False
+
+    def sample(self, value: complex) -> Any:
+        return value
+
+    def num(self, value: Fraction) -> Any:
+        return complex(super().num(value))
+
+    def total(self, terms: list[Any]) -> Any:
+        result = sum(terms)
+        if abs(result) < 1e-4 * max(map(abs, terms)):
+            raise ImpreciseError
+        return result
+
+    def root(self, base: Any, exponent: Fraction) -> Any:
+        return self.power(base, complex(float(exponent)))
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        check_power(abs(base), abs(exponent))
+        if base == 0:
+            if exponent.real <= 0:
+                raise UndefinedError
+            return 0j
+        if exponent.imag == 0 and base.real < 0 and abs(base.imag) < 1e-9 * abs(base.real) and exponent.real % 1:
+            raise ImpreciseError  # a rounding error decides between two branches
+        return base**exponent
+
+    def call(self, name: str, x: Any) -> Any:
+        if abs(x) > 300 and name != "ln":
+            raise ImpreciseError
+        if name == "ln":
+            if x == 0:
+                raise UndefinedError
+            if (x.real < 0 and abs(x.imag) < 1e-9 * abs(x.real)) or abs(x - 1) < 1e-4:
+                raise ImpreciseError
+        result = COMPLEX_FUNCTIONS[name](x)
+        if not 1e-4 < abs(result) < 1e4:
+            raise ImpreciseError
+        return result
+
+    def whole(self, name: str, x: Any) -> Any:
+        return complex(super().whole(name, x.real))
+
+    def gamma(self, x: Any) -> Any:
+        return complex(math.gamma(x.real))
+
+    def conj(self, x: Any) -> Any:
+        return x.conjugate()
+
+    def parts(self, x: Any) -> tuple[Any, Any]:
+        return complex(x.real), complex(x.imag)
+
+    def arg(self, x: Any) -> Any:
+        if abs(x.imag) < 1e-9 * abs(x):
+            raise ImpreciseError
+        return complex(cmath.phase(x))
+
+
+class Digits(Floats):
+    """Real or complex arithmetic in as many digits as asked for, by mpmath."""
+
+    exact = True
+
+    def __init__(self, digits: int, real: bool) -> None:
+        self.ctx = context(digits)
+        self.real = real
+        self.pi, self.e = +self.ctx.pi, +self.ctx.e
+        self.tiny = self.ctx.mpf(10) ** (8 - digits)
+
+    def num(self, value: Fraction) -> Any:
+        return self.ctx.mpf(value.numerator) / value.denominator
+
+    def sample(self, value: complex) -> Any:
+        return self.ctx.mpf(value.real) if self.real else self.ctx.mpc(value)
+
+    def total(self, terms: list[Any]) -> Any:
+        result = sum(terms[1:], terms[0])
+        sizes = [abs(term) for term in terms]
+        largest = max(sizes)
+        if any(0 < size < self.tiny * largest for size in sizes):
+            raise ImpreciseError("a term that these digits do not hold")
+        return self.ctx.mpf(0) if abs(result) < self.tiny * largest else self.clean(result)
+
+    def clean(self, value: Any) -> Any:
+        """The value without an imaginary part that is rounding error; over the reals one that is none is an error."""
+        if isinstance(value, self.ctx.mpc):
+            if abs(value.imag) <= self.tiny * abs(value.real):
+                return value.real
+            if self.real:
+                raise UndefinedError
+            if abs(value.real) <= self.tiny * abs(value.imag):
+                return self.ctx.mpc(0, value.imag)
+        return value
+
+    def root(self, base: Any, exponent: Fraction) -> Any:
+        p, q = exponent.numerator, exponent.denominator
+        check_power(abs(base), exponent)
+        if base == 0:
+            if p <= 0:
+                raise UndefinedError
+            return self.ctx.mpf(0)
+        if q == 1:
+            return self.clean(base**p)
+        if self.real and base < 0:
+            if q % 2 == 0:
+                raise UndefinedError
+            return (-1) ** p * (-base) ** self.num(exponent)
+        return self.clean(self.ctx.power(base, self.num(exponent)))
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        check_power(abs(base), abs(exponent))
+        if base == 0:
+            if self.ctx.re(exponent) <= 0:
+                raise UndefinedError
+            return self.ctx.mpf(0)
+        nearest = self.ctx.nint(self.ctx.re(exponent))
+        if abs(exponent - nearest) <= self.tiny * max(1, abs(nearest)):
+            return self.clean(base ** int(nearest))
+        return self.clean(self.ctx.power(base, exponent))
+
+    def call(self, name: str, x: Any) -> Any:
+        if name == "ln" and x == 0:
+            raise UndefinedError
+        if (abs(x) > MAX_LOG2 and name in ("exp", "sinh", "cosh", "tanh")) or abs(x) > 1e300:
+            raise TooLargeError
+        function = getattr(self.ctx, MP_NAMES.get(name, name))
+        result = self.clean(function(x))
+        if name in ("sin", "cos", "tan") and abs(result) < self.tiny * max(1, abs(x)):
+            return self.ctx.mpf(0)
+        if name == "tan" and abs(result) * self.tiny > 1:
+            raise UndefinedError
+        return result
+
+    def whole(self, name: str, x: Any) -> Any:
+        nearest = self.ctx.nint(self.ctx.re(x))
+        if abs(x - nearest) <= self.tiny * max(1, abs(nearest)):
+            return nearest
+        return self.ctx.floor(x) if name == "floor" else self.ctx.ceil(x)
+
+    def gamma(self, x: Any) -> Any:
+        return self.ctx.gamma(x)
+
+    def conj(self, x: Any) -> Any:
+        return self.ctx.conj(x)
+
+    def parts(self, x: Any) -> tuple[Any, Any]:
+        return self.ctx.re(x), self.ctx.im(x)
+
+    def arg(self, x: Any) -> Any:
+        return self.ctx.arg(x)
+
+
+FLOAT_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "sin": math.sin, "cos": math.cos, "tan": math.tan, "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan,
+    "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh, "arcsinh": math.asinh, "arccosh": math.acosh,
+    "arctanh": math.atanh, "exp": math.exp, "ln": math.log,
+}  # fmt: skip
+COMPLEX_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "arcsin": cmath.asin, "arccos": cmath.acos,
+    "arctan": cmath.atan,
+    "sinh": cmath.sinh, "cosh": cmath.cosh, "tanh": cmath.tanh, "arcsinh": cmath.asinh, "arccosh": cmath.acosh,
+    "arctanh": cmath.atanh, "exp": cmath.exp, "ln": cmath.log,
+}  # fmt: skip
+MP_NAMES = {
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+    "ln": "log",
+}  # fmt: skip
+RECIPROCAL = {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}
+OF_RECIPROCAL = {"arcsec": "arccos", "arccsc": "arcsin"}
+INTEGER_CALLS = ("sum", "prod", "gcd", "lcm")
+FLOATS, COMPLEX_FLOATS = Floats(), ComplexFloats()
+
+
+@lru_cache(maxsize=8)
+def context(digits: int) -> Any:
+    """mpmath's arithmetic with its own precision, apart from the global one."""
+    from mpmath.ctx_mp import MPContext
+
+    ctx = MPContext()
+    ctx.dps = digits
+    return ctx
+
+
+def check_power(base: Any, exponent: Any) -> None:
+    """Raises TooLargeError before base ^ exponent is computed, if it would leave the range."""
+    size = abs(base)
+    if size == 0 or size == 1:
+        return
+    try:
+        bits = abs(math.log2(size)) if isinstance(size, float) else abs(_log2(size))
+        if bits * abs(exponent) > MAX_LOG2:
+            raise TooLargeError
+    except OverflowError:
+        raise TooLargeError from None
+
+
+def _log2(size: Any) -> float:
+    """log2 of an mpf from its exponent: enough for a bound."""
+    return float(size.man.bit_length() + size.exp) if hasattr(size, "man") and size.man else 1.0
+
+
+def evaluate(node: Node, env: Env, field: Floats) -> Any:
+    """The value of an expression. Raises UndefinedError, TooLargeError or ImpreciseError."""
+    kind = type(node)
+    if kind is Num:
+        return field.num(node.value)  # type: ignore[attr-defined]
+    if kind is Sym:
+        return env[node.name]  # type: ignore[attr-defined]
+    if isinstance(node, Add):
+        return field.total([evaluate(item, env, field) for item in node.items])
+    if isinstance(node, Mul):
+        result = evaluate(node.items[0], env, field)
+        for item in node.items[1:]:
+            result = result * evaluate(item, env, field)
+        return result
+    if isinstance(node, Pow):
+        if isinstance(node.base, Const) and node.base.name == "e":
+            return field.call("exp", evaluate(node.exponent, env, field))
+        base = evaluate(node.base, env, field)
+        if isinstance(node.exponent, Num):
+            return field.root(base, node.exponent.value)
+        return field.power(base, evaluate(node.exponent, env, field))
+    if isinstance(node, Const):
+        return constant(node.name, field)
+    if isinstance(node, Call):
+        return call(node, env, field)
+    raise UndefinedError(f"{kind.__name__} has no value")
+
+
+def constant(name: str, field: Floats) -> Any:
+    if name == "i":
+        if field.real:
+            raise UndefinedError
+        return field.ctx.mpc(0, 1) if isinstance(field, Digits) else 1j
+    if name == "oo":
+        raise UndefinedError
+    value = field.pi if name == "pi" else field.e
+    return value if field.real or field.exact else complex(value)
+
+
+def call(node: Call, env: Env, field: Floats) -> Any:
+    """The value of a function; functions that others express are reduced to them."""
+    name = node.name
+    if name in ("sum", "prod"):
+        return big_operator(node, env, field)
+    args = [evaluate(arg, env, field) for arg in node.args]
+    x = args[0]
+    if name in FLOAT_FUNCTIONS:
+        return field.call(name, x)
+    if name in RECIPROCAL:
+        below = field.call(RECIPROCAL[name], x)
+        if below == 0:
+            raise UndefinedError
+        return 1 / below
+    if name in OF_RECIPROCAL:
+        return field.call(OF_RECIPROCAL[name], 1 / x)
+    match name:
+        case "log" | "lg":
+            base = args[1] if len(args) > 1 else field.num(Fraction(10))
+            return field.call("ln", x) / field.call("ln", base)
+        case "abs":
+            return abs(x)
+        case "percent":
+            return x / 100
+        case "deg":
+            return x * constant("pi", field) / 180
+        case "rad":
+            return x
+        case "floor" | "ceil":
+            return field.whole(name, x)
+        case "arccot":
+            return constant("pi", field) / 2 - field.call("arctan", x)
+        case "sgn":
+            return (x > 0) - (x < 0) + 0 * x
+        case "max" | "min" if field.real:
+            return max(args) if name == "max" else min(args)
+        case "gcd" | "lcm":
+            return integers(name, args, field)
+        case "factorial":
+            return factorial(x, field)
+        case "binom" if len(args) == 2:
+            return factorial(x, field) / (factorial(args[1], field) * factorial(x - args[1], field))
+        case "conj":
+            return field.conj(x)
+        case "Re" | "Im":
+            return field.parts(x)[name == "Im"]
+        case "arg":
+            return field.arg(x)
+        case "f":
+            return x * x * field.num(Fraction(77, 100)) + sum(arg * (k + 3) for k, arg in enumerate(args)) / 7
+    raise UndefinedError(f"{name} has no value")
+
+
+def factorial(x: Any, field: Floats) -> Any:
+    if abs(x) > MAX_FACTORIAL:
+        raise TooLargeError
+    return field.gamma(x + 1)
+
+
+def integers(name: str, args: list[Any], field: Floats) -> Any:
+    values = []
+    for arg in args:
+        real = arg.real if not field.real else arg
+        if abs(real) > 1e15 or real != int(real):
+            raise UndefinedError
+        values.append(int(real))
+    return field.num(Fraction(math.gcd(*values) if name == "gcd" else math.lcm(*values)))
+
+
+def big_operator(node: Call, env: Env, field: Floats) -> Any:
+    """A sum or product over a range of integers, of at most MAX_TERMS terms."""
+    body, variable, low, high = node.args
+    start, stop = (evaluate(bound, env, field) for bound in (low, high))
+    start, stop = (bound if field.real else bound.real for bound in (start, stop))
+    if start != int(start) or stop != int(stop):
+        raise UndefinedError
+    if stop - start > MAX_TERMS or sum(1 for _ in walk(body)) * (stop - start) > 20_000:
+        raise TooLargeError
+    result = field.num(Fraction(0 if node.name == "sum" else 1))
+    for k in range(int(start), int(stop) + 1):
+        term = evaluate(body, env | {getattr(variable, "name", ""): field.num(Fraction(k))}, field)
+        result = result + term if node.name == "sum" else result * term
+    return result
