@@ -144,7 +144,7 @@ class Parser(Primaries):
     def modulus(self) -> Node | None:
         r"""The m of \\pmod{m}, (mod m) or mod m, if that follows."""
         bracket = self.op() == "("
-        kind, value, _ = self.tokens[self.at + bracket]
+        kind, value, _ = self.peek(bracket)
         if value not in ("pmod", "mod") or kind not in ("cmd", "word"):
             return None
         self.at += 1 + bracket
@@ -221,7 +221,7 @@ class Parser(Primaries):
             return True
         if op == "|":
             return self.bars == 0
-        following = self.tokens[self.at + 1][1] if kind != "end" else ""
+        following = self.peek(1)[1] if kind != "end" else ""
         if op == "(" and following == "mod":
             return False
         if op == "[":  # not the end of [1, 2[
@@ -274,7 +274,7 @@ class Parser(Primaries):
                 return node
 
     def raised(self, base: Node) -> Node:
-        braced = self.op() == "{" and self.tokens[self.at + 1][1] in ("circ", "'", "deg")
+        braced = self.op() == "{" and self.peek(1)[1] in ("circ", "'", "deg")
         if braced or self.op() in ("circ", "'", "deg"):
             self.at += braced
             sign = self.expect("circ", "'", "deg")
@@ -347,7 +347,7 @@ class Parser(Primaries):
         """A number in words."""
         start = self.at
         words: list[str] = []
-        while self.kind() == "word" or (words and self.op() == "and" and self.tokens[self.at + 1][0] == "word"):
+        while self.kind() == "word" or (words and self.op() == "and" and self.peek(1)[0] == "word"):
             words.append(self.value().lower())
             self.at += 1
         found = number_words(words)
@@ -398,7 +398,7 @@ class Parser(Primaries):
                 exponent = raised * sign * self.unit_exponent()
                 parts.append((word, exponent))
                 raised, sign = 1, 1
-            elif self.op() in ("/", "*") and self.tokens[self.at + 1][0] == "word":
+            elif self.op() in ("/", "*") and self.peek(1)[0] == "word":
                 sign = -1 if self.accept("/", "*") == "/" else 1
             else:
                 return parts

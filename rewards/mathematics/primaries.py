@@ -66,6 +66,10 @@ class Tokens:
     def value(self) -> str:
         return str(self.tokens[self.at][1])
 
+    def peek(self, ahead: int) -> Token:
+        """A token further on, the end token beyond it."""
+        return self.tokens[min(self.at + ahead, len(self.tokens) - 1)]
+
     def accept(self, *ops: str) -> str:
         found = self.op()
         if found and found in ops:
@@ -361,7 +365,7 @@ class Primaries(Tokens):
         return Group("set", inner.items) if isinstance(inner, Group) and inner.kind == "list" else inner
 
     def builder_ahead(self) -> bool:
-        return self.tokens[self.at + 1][1] in ("|", ":", "mid") or self.tokens[self.at + 1][1] == "in"
+        return self.peek(1)[1] in ("|", ":", "mid") or self.peek(1)[1] == "in"
 
     def relation_in_set(self) -> Node:
         """The part of a set before "such that", where a colon is no ratio; or all its elements."""
