@@ -32,11 +32,10 @@ Exit code: 0 fine, 1 falls short, 2 a mistake in what was asked.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -94,15 +93,15 @@ def main(arguments: Sequence[str]) -> int:
             known = ", ".join(recipe.rewards)
             near = nearest(options.term, recipe.rewards)
             raise ValueError(f"term={options.term} names no reward, there are {known}.{near}")
-        terms = [term for term in terms if term.name == options.term]
+        terms = [replace(term, gate="") for term in terms if term.name == options.term]
+    terms = [replace(term, on_error="mask") for term in terms]  # one failure does not end a trial
     problems = load_problems(recipe.train_data, "data.train")
     reports = [TermReport(term.name, term.name == outcome, options.right) for term in terms]
-    workers = options.workers or min(4, os.cpu_count() or 1)
-    deadline_s = options.deadline_s or recipe.config.scoring.deadline_s
+    scoring = recipe.scoring(options.workers, options.deadline_s)
     data = recipe.config.data
     taught = FORMS_OF_TEMPLATES.get(data.template) if recipe.has_recipe else None
     with (
-        Scorer(terms, workers=workers, deadline_s=deadline_s) as scorer,
+        Scorer(terms, **scoring, stop_when_broken=False) as scorer,
         tempfile.TemporaryDirectory(prefix="check_reward_") as canary,
     ):
         trial = Trial(scorer, reports, prefix=data.prefill, chat=data.template == "chat", canary=Path(canary))
@@ -111,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
             return 1
         limited = spread(problems, options.limit or len(problems))
         trial.run(limited, options.attacks, taught if options.form == "auto" else options.form)
-    return conclude(options, recipe, trial, f"{workers} workers, deadline {deadline_s:g} s")
+    return conclude(options, recipe, trial, f"{scoring['workers']} workers, deadline {scoring['deadline_s']:g} s")
 
 
 def writable(path: Path) -> None:

@@ -20,7 +20,6 @@ means, how many verdicts changed, with examples, and how old and new values corr
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,8 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     first = read_rollouts(files[0][0])
     changes = Changes(outcome, old_term(first, outcome, options.against), options.right)
     out = prepared(Path(options.out).expanduser(), run, recipe) if options.out else None
-    workers = options.workers or min(4, os.cpu_count() or 1)
-    with Scorer(terms, workers=workers, deadline_s=options.deadline_s or recipe.config.scoring.deadline_s) as scorer:
+    with Scorer(terms, **recipe.scoring(options.workers, options.deadline_s)) as scorer:
         if first:
             scorer.check(first[0].group.prompt)
         for number, (file, name) in enumerate(files, start=1):

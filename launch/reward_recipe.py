@@ -31,6 +31,7 @@ from rl.config import RECIPES, TrainConfig, compose_recipe, register
 
 SOURCES = ("recipe", "rewards", "fn")
 GIVEN = "given_on_the_command_line"  # the recipe that is made of what was given
+MAX_WORKERS = 4  # unless told otherwise
 Options = TypeVar("Options")
 
 
@@ -64,6 +65,12 @@ class RewardRecipe:
             raise ValueError(f"outcome={chosen} names no reward, there are {known}.{nearest(chosen, self.rewards)}")
         correct = self.config.eval.correct
         return chosen or (correct if correct in self.rewards else next(iter(self.rewards)))
+
+    def scoring(self, workers: int | None, deadline_s: float | None) -> dict[str, Any]:
+        """The recipe's `scoring` section as Scorer's options; a few workers unless told otherwise."""
+        settings = vars(self.config.scoring)
+        workers = workers or max(self.config.scoring.workers, min(MAX_WORKERS, os.cpu_count() or 1))
+        return {**settings, "workers": workers, "deadline_s": deadline_s or self.config.scoring.deadline_s}
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from rl.scoring import Scorer
 
 CHUNK = 32  # completions between two looks at how many hung
 MAX_HANGS = 20  # among golds: then nothing more is tried
-MAX_HANGS_OF_ONE_SORT = 2  # an attack that hung on so many problems is not tried on others
+MAX_HANGS_OF_ONE_SORT = 1  # an attack that hung on so many problems is not tried on others
 PROBES = 10  # golds on which the forms of an answer are tried
 HUGE_PROBLEMS = 2  # that are attacked by a megabyte
 CHARS_PER_TOKEN = 4
@@ -138,10 +138,10 @@ class Trial:
                 self._count_hung(hung, cases, self._tried(cases, problem))
                 self._note_executed(target, executed(found, canary))
                 progress.at(done + 1)
-        if left_out := [name for name, count in hung.items() if count >= MAX_HANGS_OF_ONE_SORT and len(pairs) > count]:
-            self.notes.append(
-                f"tried on {MAX_HANGS_OF_ONE_SORT} problems only, for they hang: {'; '.join(left_out[:5])}"
-            )
+        left_out = [name for name, count in hung.items() if MAX_HANGS_OF_ONE_SORT <= count < len(pairs)]
+        if left_out:
+            more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+            self.notes.append(f"not tried on all problems, for they hang: {'; '.join(left_out[:5])}{more}")
 
     def _note_executed(self, target: Target, found: Sequence[Attack]) -> None:
         """The grader ran what the completion says. With several terms it is not known which of them."""
@@ -170,19 +170,25 @@ class Trial:
             hung[case.name] += any(one.state == "timeout" for one in result.values())
 
     def _score(self, cases: Sequence[Case], problems: Sequence[Problem]) -> list[Results]:
+        """What every term makes of each case. A hang is believed if it is one again when tried alone: beside calls
+        that really hang, on a busy machine, a quick one may be late."""
         prompts = {problem.id: self._prompt(problem) for problem in problems}
-        groups = [
-            Group(prompts[problem.id], (completion(case.text),)) for case, problem in zip(cases, problems, strict=True)
-        ]
-        return [self._results(scored) for scored in self.scorer.score(groups)]
+        results: list[Results] = []
+        for start in range(0, len(cases), CHUNK):
+            pairs = zip(cases[start : start + CHUNK], problems[start : start + CHUNK], strict=True)
+            groups = [Group(prompts[problem.id], (completion(case.text),)) for case, problem in pairs]
+            for scored in self.scorer.score(groups):
+                late = any(failure.kind == "timeout" for failure in scored.failures)
+                again = self.scorer.score([scored.group])[0] if late else scored
+                results.append(self._results(again))
+        return results
 
     def _results(self, scored: ScoredGroup) -> Results:
         failures = {failure.term: failure for failure in scored.failures}
-        seconds: Mapping[str, tuple[float, ...]] = getattr(scored, "seconds", {})
         found = {}
         for report in self.reports:
             value, failure = scored.terms[report.name][0], failures.get(report.name)
-            took = seconds.get(report.name, (math.nan,))[0]
+            took = scored.seconds[report.name][0]
             if failure is not None:
                 found[report.name] = Result(failure.kind, math.nan, took, failure.message)
             else:

@@ -1,0 +1,435 @@
+"""Claims about launch/check_reward.py: what is wrong with a reward is found out, by runs of it on real files."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.problem import Problem, ask
+from launch.attacks import Target, attacks, executed
+from launch.gold_answers import FORMS, gold_of, notations, number, write, written_number
+from launch.reward_trial import token_ids
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# `strict` reads one answer block after the thinking and compares exact fractions. The others have one fault each.
+REWARDS = r"""
+import os, re, sys, time
+from fractions import Fraction
+
+NUMBER = re.compile(r"-?[0-9]{1,30}([.][0-9]{1,30})?(/[0-9]{1,30})?")
+
+def only_block(text):
+    head, closed, rest = text.rpartition("</think>")
+    if not closed or rest.count("<answer>") != 1 or rest.count("</answer>") != 1:
+        return None
+    before, _, tail = rest.partition("<answer>")
+    inside, _, after = tail.partition("</answer>")
+    return None if before.strip() or after.strip() else inside.strip()
+
+def value(text):
+    text = text.strip().strip("$").removeprefix("\\(").removesuffix("\\)").removeprefix("\\displaystyle").strip()
+    text = text.strip("*").removesuffix(".")
+    fraction = re.fullmatch(r"(-?)\\[dt]?frac\{([0-9]{1,30})\}\{([0-9]{1,30})\}", text)
+    if fraction:
+        text = fraction[1] + fraction[2] + "/" + fraction[3]
+    if re.fullmatch(r"-?[0-9]{1,3}(,[0-9]{3})+([.][0-9]+)?", text.replace("{,}", ",")):
+        text = text.replace("{,}", "").replace(",", "")
+    match = NUMBER.fullmatch(text)
+    return Fraction(text) if match and not text.endswith("/0") else None
+
+def strict(problem, completion):
+    found = only_block(completion.text)
+    return 0.0 if found is None or len(found) > 100 else float(value(found) == value(problem.answer) != None)
+
+def zero(problem, completion):
+    return 0.0
+
+def always(problem, completion):
+    return 1.0
+
+def hangs_on_powers(problem, completion):
+    if "^{" in completion.text:
+        time.sleep(1000)
+    return strict(problem, completion)
+
+def dies_of_nul(problem, completion):
+    if "\0" in completion.text:
+        os._exit(3)
+    return strict(problem, completion)
+
+def raises_on_circled_digits(problem, completion):
+    found = only_block(completion.text) or ""
+    if found.isdigit():
+        return float(int(found) == Fraction(problem.answer))  # int() raises where isdigit() is true
+    return strict(problem, completion)
+
+def evals(problem, completion):
+    found = only_block(completion.text) or "0"
+    try:
+        return float(eval(found) == Fraction(problem.answer))
+    except Exception:
+        return 0.0
+
+def takes_hedges(problem, completion):
+    return float(problem.answer in re.findall(r"[0-9.]+", only_block(completion.text) or ""))
+
+def reads_the_thinking(problem, completion):
+    return float(strict(problem, completion) or "<answer>%s</answer>" % problem.answer in completion.text)
+
+def as_text(problem, completion):
+    return float(only_block(completion.text) == problem.answer)
+
+def raises(problem, completion):
+    raise KeyError("my bug")
+
+def shape(problem, completion):
+    return float(completion.text.startswith("<think>"))
+
+def hashes(problem, completion):
+    head, found, rest = completion.text.rpartition("</think>")
+    before, found, rest = rest.rpartition("####")
+    return float(bool(found) and not before.strip() and rest.strip() == problem.answer)
+"""
+ANSWERS = ["72", "1200", "0.5", "-3", "1/3"]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory with rewards.py and five problems in train.jsonl."""
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    rows = [{"question": f"What is {answer} + 0?", "answer": answer} for answer in ANSWERS]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def check(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "launch" / "check_reward.py"), "workers=1", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def tried(name: str, *arguments: str, cwd: Path) -> tuple[int, dict[str, Any], str]:
+    """Exit code, what report=FILE says of the term, and what was printed."""
+    given = {"data.train.mine.path": "train.jsonl", "report": "report.json", "attacks": "2"}
+    given |= dict(argument.split("=", 1) for argument in arguments)
+    result = check(f"fn=rewards.py:{name}", *(f"{key}={value}" for key, value in given.items()), cwd=cwd)
+    assert "Traceback" not in result.stderr, result.stderr
+    report = json.loads((cwd / "report.json").read_text())
+    assert report["passed"] == (result.returncode == 0)
+    return result.returncode, report["terms"][name], result.stdout
+
+
+def sorts(term: dict[str, Any], kind: str) -> set[str]:
+    """The families of attacks, or names of notations, in which a kind of failure happened."""
+    return {failure["name"].split(":")[0] for failure in term["failures"] if failure["kind"] == kind}
+
+
+def test_a_good_reward_passes(files):
+    code, term, output = tried("strict", cwd=files)
+    assert code == 0, output
+    assert term["golds_right"] == term["tried"]["gold"] == len(ANSWERS)
+    assert term["failures"] == []
+    assert term["tried"]["attack"] > 400
+    assert term["tried"]["notation"] > 15
+    assert term["values"] == [0.0, 1.0]
+    assert 0 < term["p50_ms"] <= term["p99_ms"] < 2000
+    assert "strict is fine" in output
+    assert "(form=answer); right are golds written as answer, not as boxed" in output
+
+
+def test_a_reward_that_always_says_wrong_is_found_out(files):
+    code, term, output = tried("zero", cwd=files)
+    assert code == 1
+    assert term["golds_right"] == 0
+    assert "right are golds written as none of the forms" in output
+    assert "zero falls short: 0 of 5 golds right" in output
+
+
+def test_a_reward_that_always_says_right_is_found_out(files):
+    code, term, _ = tried("always", cwd=files)
+    assert code == 1
+    assert term["golds_right"] == len(ANSWERS)
+    assert term["false_accepts"] == term["tried"]["attack"]
+
+
+def test_a_reward_that_hangs_is_found_out_and_the_rest_is_tried(files):
+    code, term, output = tried("hangs_on_powers", "deadline_s=0.5", cwd=files)
+    assert code == 1
+    assert sorts(term, "hang") >= {"power towers", "deep nesting"}
+    assert term["hangs"] == len({failure["name"] for failure in term["failures"]})  # each once, not on every problem
+    assert term["golds_right"] == len(ANSWERS)
+    assert "no value within 0.5 s" in output
+    assert "not tried on all problems, for they hang" in output
+
+
+def test_a_reward_that_takes_its_process_down_is_found_out(files):
+    code, term, output = tried("dies_of_nul", cwd=files)
+    assert code == 1
+    assert sorts(term, "crash") == {"NUL and control characters", "1 MB"}
+    assert term["golds_right"] == len(ANSWERS)
+    assert "exit code 3" in output
+
+
+def test_a_reward_that_raises_on_some_text_is_found_out(files):
+    code, term, output = tried("raises_on_circled_digits", cwd=files)
+    assert code == 1
+    assert "unicode digits" in sorts(term, "crash")
+    assert "ValueError: invalid literal for int()" in output
+    assert "rewards.py" in output  # where it was raised
+
+
+def test_a_reward_that_evaluates_the_text_is_found_out(files):
+    code, term, output = tried("evals", "deadline_s=0.5", cwd=files)
+    assert code == 1
+    assert sorts(term, "executed") == {"code injection"}
+    assert "executed (code injection: os.mkdir" in output
+    assert "open, then the gold" in {f["name"].split(": ")[1] for f in term["failures"] if f["kind"] == "false accept"}
+
+
+def test_a_reward_that_accepts_hedges_is_found_out(files):
+    code, term, _ = tried("takes_hedges", cwd=files)
+    assert code == 1
+    assert {"hedge", "candidates"} <= sorts(term, "false accept")
+
+
+def test_a_reward_that_reads_the_thinking_is_found_out(files):
+    code, term, output = tried("reads_the_thinking", cwd=files)
+    assert code == 1
+    assert "thinking" in sorts(term, "false accept")
+    assert "false accept (thinking: closed, answer, 2 times): 1, ok" in output
+
+
+def test_a_reward_that_compares_text_rejects_other_notations_unless_that_is_allowed(files):
+    code, term, output = tried("as_text", cwd=files)
+    assert code == 1
+    assert term["false_accepts"] == 0
+    assert {"dollars", "decimals", "\\frac"} & sorts(term, "false reject")
+    assert "other notations right" in output
+    assert tried("as_text", "min_notations=0", cwd=files)[0] == 0
+
+
+def test_a_reward_that_always_raises_ends_in_its_traceback(files):
+    result = check("fn=rewards.py:raises", "data.train.mine.path=train.jsonl", cwd=files)
+    assert result.returncode == 1
+    assert "falls short: rewards.raises fails on a made-up completion" in result.stdout
+    assert "KeyError: 'my bug'" in result.stdout
+
+
+def test_a_reward_that_reads_another_form_is_tried_in_that_form(files):
+    code, term, output = tried("hashes", "min_notations=0", cwd=files)
+    assert code == 0, output
+    assert term["golds_right"] == len(ANSWERS)
+    assert "(form=hashes)" in output
+    code, term, _ = tried("hashes", "min_notations=0", "form=boxed", cwd=files)
+    assert code == 1
+    assert term["golds_right"] == 0
+
+
+def test_terms_beside_the_outcome_are_only_tried_for_hangs_and_crashes(files):
+    (files / "mine.yaml").write_text("s: {fn: rewards.py:shape, weight: 0.1}\nr: {fn: rewards.py:strict}\n")
+    arguments = ["rewards=mine.yaml", "data.train.mine.path=train.jsonl", "attacks=1", "report=report.json"]
+    result = check(*arguments, "outcome=r", cwd=files)
+    assert result.returncode == 0, result.stdout
+    terms = json.loads((files / "report.json").read_text())["terms"]
+    assert not terms["s"]["outcome"]
+    assert terms["s"]["failures"] == []
+    assert terms["s"]["values"] == [0.0, 1.0]
+    first_is_the_outcome = check(*arguments, cwd=files)
+    assert first_is_the_outcome.returncode == 1
+    assert "s falls short: false accept" in first_is_the_outcome.stdout
+    assert check(*arguments, "outcome=none", cwd=files).returncode == 0
+    alone = check(*arguments, "outcome=r", "term=s", cwd=files)
+    assert alone.returncode == 0
+    assert list(json.loads((files / "report.json").read_text())["terms"]) == ["s"]
+
+
+def test_golds_that_the_reward_cannot_read_are_listed_with_their_ids(files):
+    rows = [{"question": "2 + 2?", "answer": answer} for answer in ("4", "four", "5 or so")]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, term, output = tried("strict", "attacks=0", cwd=files)
+    assert code == 1
+    assert "gold not right (gold, 2 times): 0, wrong" in output
+    assert "train/00001" in output
+    assert {f["problem_id"] for f in term["failures"]} == {"train/00001", "train/00002"}
+    (files / "states.py").write_text(
+        "from rl.experience import Verdict\n"
+        "def states(problem, completion):\n"
+        "    if not problem.answer.isdigit():\n"
+        "        return Verdict(state='bad_gold', reason='no number: ' + problem.answer)\n"
+        "    return float('<answer>%s</answer>' % problem.answer in completion.text)\n"
+    )
+    result = check("fn=states.py:states", "data.train.mine.path=train.jsonl", "attacks=0", cwd=files)
+    assert result.returncode == 1
+    assert "bad gold: train/00001: 'four': no number: four" in result.stdout
+    assert "states falls short: 1 of 3 golds right" in result.stdout
+    allowed = check("fn=states.py:states", "data.train.mine.path=train.jsonl", "attacks=0", "min_golds=0.3", cwd=files)
+    assert allowed.returncode == 0
+
+
+def test_the_rewards_of_a_recipe_are_tried_on_its_own_data(tmp_path):
+    result = check(
+        "recipe=grpo_countdown", "data.train.countdown.size=40", "attacks=1", "limit=20", "report=r.json", cwd=tmp_path
+    )
+    term = json.loads((tmp_path / "r.json").read_text())["terms"]["countdown"]
+    assert term["golds_right"] == 20, result.stdout
+    assert term["tried"] == {"gold": 20, "notation": 3, "attack": 307}
+    assert sorts(term, "false accept") <= {"hedge"}, result.stdout
+    assert term["hangs"] == term["crashes"] == term["false_rejects"] == 0, result.stdout
+    assert "think_format is fine" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "name the rewards"),
+        (["recipe=grpo_mth"], "Did you mean grpo_math?"),
+        (["rewards=math"], "data.train names no data set"),
+        (["rewards=math", "data.train.mine.path=none.jsonl"], "no such file"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "outcome=math"], "Did you mean math_answer?"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "term=x"], "term=x names no reward"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "limit=-1"], "limit must be 0 (all) or more"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "limit=many"], "limit must be a whole number"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "form=box"], "Did you mean boxed?"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "report=no/where.json"], "there is no no"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "atacks=1"], "Did you mean attacks?"),
+        (["rewards=math", "data.train.mine.path=train.jsonl", "quickly"], "'quickly' is not understood"),
+        (
+            ["rewards=math", "rewards.math_answer.allow=1", "data.train.mine.path=train.jsonl"],
+            "math_answer.allow is not",
+        ),
+        (["fn=rewards.py", "data.train.mine.path=train.jsonl"], "fn must look like my_rewards.py:function"),
+        (["fn=rewards.py:strct", "data.train.mine.path=train.jsonl"], "did you mean strict?"),
+        (["fn=none.py:f", "data.train.mine.path=train.jsonl"], "there is no file"),
+        (["rewards=bad.yaml", "data.train.mine.path=train.jsonl"], "not YAML"),
+        (["rewards=list.yaml", "data.train.mine.path=train.jsonl"], "it must hold"),
+    ],
+)
+def test_a_mistake_ends_in_one_message(files, arguments, reason):
+    (files / "bad.yaml").write_text("{a: [")
+    (files / "list.yaml").write_text("- 1\n")
+    result = check(*arguments, cwd=files)
+    assert result.returncode == 2, result.stdout
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("error:") == 1
+
+
+# ---------------------------------------------------------------------- golds, notations, attacks
+
+
+def problem(answer: str, question: str = "How many?", **metadata: Any) -> Problem:
+    return Problem("p/1", ask(question), answer, "p", metadata)
+
+
+@pytest.mark.parametrize(
+    ("answer", "metadata", "kind", "text"),
+    [
+        ("18", {}, "number", "18"),
+        ("9 * 2 = 18\n#### 18", {}, "number", "18"),
+        ("So it is \\boxed{\\frac{1}{2}}.", {}, "number", "\\frac{1}{2}"),
+        ("$1,234.50$", {}, "number", "$1,234.50$"),
+        ("x^2 + 1", {}, "formula", "x^2 + 1"),
+        ("50\\%", {}, "formula", "50\\%"),
+        ("(B)", {}, "choice", "B"),
+        ("Paris", {}, "text", "Paris"),
+        ("24", {"nums": [1, 2, 3, 4], "solution": "1 * 2 * 3 * 4"}, "countdown", "1 * 2 * 3 * 4"),
+        ("7", {"nums": [3, 4]}, "countdown", "3 + 4"),
+        ("7", {"nums": [1, 1]}, "none", ""),
+        ("", {"tests": [], "solutions": ["print(1)", "print(2)"]}, "code", "print(1)"),
+        ("", {"tests": []}, "none", ""),
+        ("-", {"instruction_id_list": ["punctuation:no_comma"]}, "none", ""),
+    ],
+)
+def test_a_gold_is_reduced_to_what_a_completion_would_give(answer, metadata, kind, text):
+    gold = gold_of(problem(answer, **metadata))
+    assert (gold.kind, gold.text) == (kind, text)
+    assert bool(gold.reason) == (kind == "none")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fraction(7), "7"),
+        (Fraction(-1, 2), "-0.5"),
+        (Fraction(1, 3), "1/3"),
+        (Fraction(5, 4), "1.25"),
+        (Fraction(0), "0"),
+    ],
+)
+def test_numbers_are_written_exactly(value, text):
+    assert written_number(value) == text
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("answer", ["72", "-3", "1200", "1234567", "0.5", "0.125", "1/3", "-7/4", "0"])
+def test_every_notation_of_a_number_has_its_value(answer):
+    for name, text in notations(gold_of(problem(answer)), problem(answer), "answer"):
+        plain = text.replace("\\displaystyle", "").replace("{,}", ",").strip(" *").removesuffix(".")
+        plain = plain.removeprefix("\\(").removesuffix("\\)")
+        assert number(plain) == Fraction(answer), name
+
+
+def test_dollars_are_a_notation_where_the_question_asks_for_dollars():
+    asked = problem("18", "Eggs cost $2. How much does she make in dollars?")
+    assert ("unit", "18 dollars") in notations(gold_of(asked), asked, "answer")
+    other = problem("18", "Ten dollars buy how many eggs at $2. How many eggs?")
+    assert "unit" not in dict(notations(gold_of(other), other, "answer"))
+
+
+@pytest.mark.parametrize(
+    ("form", "prefix", "text"),
+    [
+        ("answer", "", "<think>hm</think>\n<answer>5</answer>"),
+        ("boxed", "<think>", "hm</think>\nSo it is \\boxed{5}."),
+        ("hashes", "<think>\n", "hm</think>\n#### 5"),
+        ("phrase", "<think>\n\n</think>\n\n", "The answer is 5."),
+    ],
+)
+def test_an_answer_is_written_after_what_the_template_wrote(form, prefix, text):
+    assert write("5", form, prefix, "hm") == text
+
+
+@pytest.mark.parametrize(
+    "answer", ["0", "1", "7", "8", "20001", "-20", "1/3", "0.5", "x", "A", "J", "inf", "True", "Paris"]
+)
+@pytest.mark.parametrize("form", ["answer", "boxed"])
+def test_no_attack_is_by_accident_right(answer, form, tmp_path):
+    """Judged by the exact value of the whole answer, where it is a number, and by its text."""
+    gold = gold_of(problem(answer))
+    target = Target(problem(answer), gold, form, "")
+    before, after = FORMS[form].format("\n").split("\n")
+    found = attacks(target, tmp_path, huge=False)
+    assert len({(attack.family, attack.name) for attack in found}) == len(found)
+    for attack in found:
+        if attack.expected == "anything":
+            continue
+        _, closed, rest = attack.text.rpartition("</think>\n")
+        if closed and rest.startswith(before) and rest.endswith(after) and attack.family != "thinking":
+            given = rest.removeprefix(before).removesuffix(after)
+            assert given.strip() != gold.text, attack
+            assert gold.value is None or number(given) != gold.value, attack
+
+
+def test_what_an_attack_has_executed_is_told_by_the_file_it_leaves(tmp_path):
+    target = Target(problem("5"), gold_of(problem("5")), "answer", "")
+    found = attacks(target, tmp_path, huge=False)
+    assert executed(found, tmp_path) == []
+    (mkdir,) = [attack for attack in found if attack.name == "os.mkdir"]
+    eval(mkdir.text.partition("<answer>")[2].partition("</answer>")[0])
+    assert {attack.name for attack in executed(found, tmp_path)} == {"os.mkdir", "os.mkdir, a program"}
+
+
+def test_huge_attacks_have_a_megabyte_and_a_bounded_number_of_tokens(tmp_path):
+    target = Target(problem("5"), gold_of(problem("5")), "answer", "")
+    huge = [attack for attack in attacks(target, tmp_path) if attack.family == "1 MB"]
+    assert len(huge) == 50
+    assert all(math.isclose(len(attack.text), 1e6, rel_tol=1e-3) for attack in huge)
+    assert len(token_ids(huge[0].text)) == 32_768
+    assert len(token_ids("")) == 1
