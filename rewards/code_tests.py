@@ -74,24 +74,28 @@ def code_tests(
     if language != "python":
         raise ValueError(f"language={language}: code_tests runs python only")
     limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, output_mb=output_mb, processes=processes)
+    try:
+        # Before all else, so that a missing sandbox and a wrong column are found at a run's start, on any completion.
+        open_air = sandbox == "bubblewrap" and _unsandboxed(site_packages, allow_unsandboxed)
+        cases = _chosen(_cases(problem, tests), max_tests)
+    except SandboxError as error:
+        return Verdict(state="error", reason=str(error))
+    except BadTestsError as error:
+        return Verdict(state="bad_gold", reason=f"metadata[{tests!r}]: {error}")
     program = extract_program((prompt.prefix if prompt else "") + completion.text)
     if program is None:
         return Verdict(state="no_answer", reason="no closed ```python block after the thinking")
     if len(program) > MAX_PROGRAM_CHARS:
         return Verdict(state="wrong", reason=f"the program has more than {MAX_PROGRAM_CHARS} characters")
-    try:
-        cases = _chosen(_cases(problem, tests), max_tests)
-    except BadTestsError as error:
-        return Verdict(state="bad_gold", reason=f"metadata[{tests!r}]: {error}")
     source = program.encode("utf-8", "surrogatepass")
-    try:
-        if sandbox == "remote":
-            from rewards.sandbox.remote import Remote
+    runs: AbstractContextManager[Runs]
+    if sandbox == "remote":
+        from rewards.sandbox.remote import Remote  # brings httpx, which takes long to import
 
-            runs: AbstractContextManager[Runs] = Remote(source, limits, url=url, api=api)
-        else:
-            open_air = _unsandboxed(site_packages, allow_unsandboxed)
-            runs = Sandbox(source, limits, open_air=open_air, site_packages=site_packages, cgroup=cgroup)
+        runs = Remote(source, limits, url=url, api=api)
+    else:
+        runs = Sandbox(source, limits, open_air=open_air, site_packages=site_packages, cgroup=cgroup)
+    try:
         with runs as started:
             return judge(started, cases, tolerance, all_or_nothing, total_timeout_s)
     except SandboxError as error:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
+from test_sandbox import below, gone
 
 from data.problem import Problem, ask
 from rewards.code_tests import code_tests, extract_program
 from rewards.sandbox.cases import BadTestsError, read_cases
 from rewards.sandbox.check import trouble
 from rewards.sandbox.outputs import same_text, same_value
+from rl.experience import Group
+from rl.scoring import Scorer, reward_terms
 
 TROUBLE = trouble()
 needs_sandbox = pytest.mark.skipif(bool(TROUBLE), reason=TROUBLE)
@@ -272,3 +278,33 @@ def test_without_a_sandbox_nothing_runs_unless_it_is_allowed(judged, monkeypatch
     assert judged("print(3)", ADD_TESTS, allow_unsandboxed=True) == 0.0
     endless = "import os\nos.fork()\nwhile True: pass"
     assert judged(endless, ADD_TESTS, allow_unsandboxed=True, timeout_s=0.5).reason.endswith("time limit")
+
+
+def scored(make_prompt, make_completion, *programs, **options):
+    """The states that a recipe's scorer finds, its workers and their limits included."""
+    prompt = make_prompt(problem=about(tests=ADD_TESTS))
+    group = Group(prompt, tuple(make_completion(fenced(program)) for program in programs))
+    terms = reward_terms({"code": {"_target_": "rewards.code_tests.code_tests", "on_error": "mask", **options}})
+    with Scorer(terms, workers=2, stop_when_broken=False) as scorer:
+        scorer.check(prompt)
+        started = time.monotonic()
+        found = scorer.score([group])[0]
+        below_us = below(os.getpid())
+    return found, time.monotonic() - started, below_us
+
+
+@needs_sandbox
+def test_programs_are_judged_in_the_reward_workers(make_prompt, make_completion):
+    programs = [ADD, "print(3)", "while True: pass", ADD]
+    found, _, started = scored(make_prompt, make_completion, *programs, deadline_s=20, timeout_s=1.0)
+    assert found.rewards == (1.0, 0.0, 0.0, 1.0), found
+    assert gone(started, 3.0)
+
+
+@needs_sandbox
+def test_a_worker_that_is_killed_at_its_deadline_takes_the_sandbox_with_it(make_prompt, make_completion):
+    endless = "import os\nos.fork() or os.setsid()\nwhile True: pass"
+    found, took_s, started = scored(make_prompt, make_completion, endless, deadline_s=1.5, timeout_s=30.0)
+    assert not found.scored[0]
+    assert took_s < 4.0
+    assert gone(started, 3.0)

@@ -39,9 +39,9 @@ class Launcher:
     after: tuple[str, ...]  # from its mounts on
     environment: tuple[tuple[str, str], ...]
 
-    def command(self, *, seccomp: int, info: int, disk_bytes: int) -> list[str]:
+    def command(self, *, seccomp: int, info: int, runner: int, disk_bytes: int) -> list[str]:
         options = ["--seccomp", str(seccomp), "--info-fd", str(info), "--size", str(disk_bytes), "--tmpfs", WORK]
-        return [*self.before, *options, *self.after]
+        return [*self.before, *options, *self.after, str(runner)]
 
 
 def find_bwrap() -> str | None:
@@ -74,7 +74,9 @@ def launcher(bwrap: str, site_packages: bool, uid: int, pid: int) -> Launcher:
     """For this process: `uid` and `pid` are its own, named so that a forked child makes its own."""
     unshare = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     unshare += ["--unshare-cgroup-try", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
-    unshare += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
+    # No --die-with-parent: a parent that dies while bubblewrap sets up leaves a process that waits for ever, and it
+    # means the thread, not the process. The driver watches over its runner itself.
+    unshare += ["--new-session", "--as-pid-1", "--cap-drop", "ALL"]
     python, needed = interpreter(site_packages)
     before: list[str] = []
     reach = {path: path for path in needed}

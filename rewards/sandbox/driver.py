@@ -1,6 +1,6 @@
 """What runs inside the sandbox: forks a fresh process for each test and reports what it wrote and how it ended.
 
-Its text is handed to `python -c`, so it imports nothing of ours and as little as possible. It is process 1 of the
+It is handed to `python -c`, so it imports nothing of ours and as little as possible. It is process 1 of the
 sandbox: no signal from inside reaches it, and when it ends the kernel kills all others. It never sees an expected
 output; the pipes it shares with a program carry only what that program writes.
 
@@ -120,10 +120,14 @@ def evaluate(source: bytes, name: str | None, what: Any, setup: str) -> Any:
 
 
 def read(size: int) -> bytes:
-    """`size` bytes of the runner's, who ends this process by closing the pipe."""
+    """`size` bytes of the runner's. Its end, or that of the pipe, ends this process and with it the sandbox."""
     chunks = []
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    poll.register(RUNNER, select.POLLIN)
     while size:
-        chunk = os.read(0, min(size, 1 << 20))
+        gone = RUNNER in dict(poll.poll())
+        chunk = b"" if gone else os.read(0, min(size, 1 << 20))
         if not chunk:
             os._exit(0)
         chunks.append(chunk)
@@ -203,7 +207,8 @@ def follow(child: int, out: int, errors: int, until: float, most: int) -> tuple[
     """Collect what the program writes until it ends, its time is up, or it has written too much."""
     ended = os.pidfd_open(child)
     poll = select.poll()
-    poll.register(0, 0)  # the runner has gone: a hang-up is reported unasked
+    poll.register(0, 0)  # the runner has closed the pipe: a hang-up is reported unasked
+    poll.register(RUNNER, select.POLLIN)  # or has ended, and another process holds a copy of the pipe
     for descriptor in (out, errors, ended):
         poll.register(descriptor, select.POLLIN)
         os.set_blocking(descriptor, False)
@@ -211,7 +216,7 @@ def follow(child: int, out: int, errors: int, until: float, most: int) -> tuple[
     sizes, tail, how = {out: 0, errors: 0}, b"", ""
     while not how:
         events = dict(poll.poll(max(0.0, until - time.monotonic()) * 1000))
-        if 0 in events:
+        if 0 in events or RUNNER in events:
             end_all(child)
             os._exit(0)
         how = "exit" if ended in events else "time" if time.monotonic() >= until else ""
@@ -307,6 +312,8 @@ def answer(source: bytes, data: bytes) -> None:
 
 if __name__ == "__main__":
     SEALED = sys.argv[1] == "sealed"
+    RUNNER = os.dup(int(sys.argv[2]))  # a low number, which a program's process surely closes
+    os.close(int(sys.argv[2]))
     KIND, SOURCE, DATA = serve()
     import builtins
 

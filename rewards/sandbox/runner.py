@@ -4,11 +4,12 @@
         ran = sandbox.run("stdin", b"1 2\\n")
 
 Four things end a program: its own limits (see driver.py), the driver inside at the wall time of a test, the watch here
-over all its processes together, and the end of this process, with which bubblewrap dies and with it the sandbox.
+over all its processes together, and the end of this process, at which the driver ends and with it the sandbox.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -37,7 +38,7 @@ HOWS: dict[str, How] = {"exit": "exit", "time": "time", "output": "output"}  # w
 class Sandbox:
     """One program in one sandbox; a new one is started where a test has left files behind.
 
-    To be used by the thread that made it, for bubblewrap dies with the thread that has started it.
+    Not to be shared by threads.
     Raises SandboxError where no sandbox can be started; `open_air` then runs the program without any.
     """
 
@@ -92,7 +93,9 @@ class Sandbox:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             process.wait(CLOSE_S)
         except (subprocess.TimeoutExpired, ProcessLookupError):
-            process.kill()
+            for started in [*children(process.pid), process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(started, signal.SIGKILL)
             process.wait()
         for pipe in ours[1:]:
             pipe.close()
@@ -108,58 +111,59 @@ class Sandbox:
         limits = self.limits
         sizes = (limits.memory_mb * MIB, limits.disk_mb * MIB, limits.processes, limits.open_files)
         first = (len(self.source), *sizes, int(limits.output_mb * MIB))
+        # What bubblewrap tells goes into a file in memory: a pipe would kill it, were this process to end meanwhile.
+        info = os.memfd_create("info")
         try:
-            self._process = self._open() if self.open_air else self._sealed()
+            self._process = self._open() if self.open_air else self._sealed(info)
             until = time.monotonic() + START_S
             self._send(" ".join(map(str, first)).encode() + b"\n" + self.source, until)
             if self._read_line(until, watch=False) != b"ready\n":
                 raise _CutError("lost")
+            # The driver waits for the first test: nothing of the program has run.
+            self._first = self._process.pid if self.open_air else json.loads(os.pread(info, 4096, 0))["child-pid"]
+            self._handle = os.pidfd_open(self._first)
+            if self.cgroup_parent:
+                self._cgroup = Cgroup(self.cgroup_parent, limits)
+                self._cgroup.add(self._first)
         except (_CutError, OSError, ValueError) as error:
             raise SandboxError(self._failed(error)) from None
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(info)
 
-    def _sealed(self) -> subprocess.Popen[bytes]:
+    def _sealed(self, info: int) -> subprocess.Popen[bytes]:
         """Bubblewrap, with the driver in it waiting for the program."""
         bwrap = bubblewrap.find_bwrap()
         if bwrap is None:
-            raise FileNotFoundError("bubblewrap is not installed")
+            raise FileNotFoundError(f"bubblewrap is not installed ({bubblewrap.INSTALL})")
         launcher = bubblewrap.launcher(bwrap, self.site_packages, os.getuid(), os.getpid())
-        told, info = os.pipe()
-        rules = os.memfd_create("seccomp", 0)
+        rules, runner = os.memfd_create("seccomp"), os.pidfd_open(os.getpid())
         try:
             os.write(rules, seccomp_filter())
             os.lseek(rules, 0, os.SEEK_SET)
-            command = launcher.command(seccomp=rules, info=info, disk_bytes=self.limits.disk_mb * MIB)
-            process = _popen(command, pass_fds=(rules, info), env=dict(launcher.environment), cwd="/")
+            disk = self.limits.disk_mb * MIB
+            command = launcher.command(seccomp=rules, info=info, runner=runner, disk_bytes=disk)
+            return _popen(command, pass_fds=(rules, info, runner), env=dict(launcher.environment), cwd="/")
         finally:
             os.close(rules)
-            os.close(info)
-        self._process = process
-        try:
-            self._first = _child_pid(told, time.monotonic() + START_S)
-        finally:
-            os.close(told)
-        self._handle = os.pidfd_open(self._first)
-        if self.cgroup_parent:
-            self._cgroup = Cgroup(self.cgroup_parent, self.limits)
-            self._cgroup.add(self._first)
-        return process
+            os.close(runner)
 
     def _open(self) -> subprocess.Popen[bytes]:
         """The driver without a sandbox, in a directory of its own."""
         self._directory = tempfile.TemporaryDirectory(prefix="code-tests-", ignore_cleanup_errors=True)
         values = bubblewrap.environment() | {"HOME": self._directory.name, "TMPDIR": self._directory.name}
-        command = [sys.executable, "-s", "-S", "-P", "-c", bubblewrap.driver_text(), "open"]
-        process = _popen(command, pass_fds=(), env=values, cwd=self._directory.name)
-        self._first = process.pid
+        runner = os.pidfd_open(os.getpid())
+        command = [sys.executable, "-s", "-S", "-P", "-c", bubblewrap.driver_text(), "open", str(runner)]
+        process = _popen(command, pass_fds=(runner,), env=values, cwd=self._directory.name)
+        os.close(runner)
         return process
 
     def _failed(self, error: Exception) -> str:
         """Why no sandbox came up; ends what did."""
         process, text = self._process, "" if isinstance(error, _CutError) else str(error)
         if process is not None and process.stderr is not None:
-            for unborn in children(process.pid):  # waits for bubblewrap to finish its set-up, and would for ever
-                os.kill(unborn, signal.SIGKILL)
-            process.kill()
             os.set_blocking(process.stderr.fileno(), False)
             said = process.stderr.read(4096) or b""
             text = text or said.decode(errors="replace").strip()
@@ -245,16 +249,3 @@ def _popen(command: list[str], *, pass_fds: tuple[int, ...], env: dict[str, str]
     return subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, pass_fds=pass_fds, env=env, cwd=cwd
     )
-
-
-def _child_pid(told: int, until: float) -> int:
-    """The first process of a sandbox, from what bubblewrap writes to its --info-fd, piece by piece."""
-    text = b""
-    while not text.rstrip().endswith(b"}"):
-        if not select.select([told], [], [], max(0.0, until - time.monotonic()))[0]:
-            raise _CutError("time")
-        piece = os.read(told, 4096)
-        if not piece:
-            raise _CutError("lost")
-        text += piece
-    return int(json.loads(text)["child-pid"])
