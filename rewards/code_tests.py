@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import marshal
+import os
 import textwrap
 import time
 from contextlib import AbstractContextManager
@@ -57,6 +58,7 @@ def code_tests(
     sandbox: Literal["bubblewrap", "remote"] = "bubblewrap",
     url: str | None = None,
     api: Literal["sandbox_fusion", "e2b"] = "sandbox_fusion",
+    api_key_env: str = "SANDBOX_API_KEY",
     allow_unsandboxed: bool = False,
 ) -> Verdict:
     """1.0 if the last ```python block after </think> passes all tests; else 0.0, or the share of tests passed.
@@ -66,6 +68,7 @@ def code_tests(
     tolerance: how far a float may be off, relative and below 1 absolute. All tests together may take total_timeout_s;
     the term's deadline_s must be a little more. max_tests: of more, so many are taken, evenly spaced. site_packages:
     programs may import what is installed here. cgroup: a control group set apart for this, for a limit by the kernel.
+    sandbox=remote: the server at `url` runs them; its key, if it wants one, is in the environment variable api_key_env.
 
     no_answer: no such block. wrong: a test failed, took too long, or did not compile. bad_gold: the tests cannot be
     used. error: the sandbox is missing or broken; allow_unsandboxed then runs programs with nothing but resource
@@ -92,7 +95,7 @@ def code_tests(
     if sandbox == "remote":
         from rewards.sandbox.remote import Remote  # brings httpx, which takes long to import
 
-        runs = Remote(source, limits, url=url, api=api)
+        runs = Remote(source, limits, url=url, api=api, key=os.environ.get(api_key_env, ""))
     else:
         runs = Sandbox(source, limits, open_air=open_air, site_packages=site_packages, cgroup=cgroup)
     try:

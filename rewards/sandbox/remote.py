@@ -7,8 +7,8 @@ SandboxFusion: {"code", "language", "stdin", "run_timeout", "memory_limit_MB"} -
 "SandboxError", "run_result": {"status": "Finished" | "Error" | "TimeLimitExceeded", "return_code", "stdout", "stderr",
 "execution_time"}}. Failed: the program failed. SandboxError: the server did.
 
-E2B: {"code", "language"} -> lines of JSON, {"type": "stdout" | "stderr", "text"} as they are printed, {"type": "error",
-"name", "value", "traceback"} for an exception. It has no standard input, so the program is wrapped in one that has.
+E2B's interpreter keeps its state between requests, so what is sent to it starts the program as a process of its own:
+{"code", "language"} -> lines of JSON, {"type": "stdout", "text"} as it is printed, {"type": "error", "name", "value"}.
 """
 
 from __future__ import annotations
@@ -43,10 +43,19 @@ _value = encode(evaluate({source!r}, _name, _what, _setup))
 print("\\n" + {mark!r} + json.dumps(_value), flush=True)
 """
 
-STDIN = """
-import io, sys
-sys.stdin = io.TextIOWrapper(io.BytesIO({data!r}), encoding="utf-8")
-exec(compile({source!r}, "solution.py", "exec"), {{"__name__": "__main__"}})
+# For an interpreter: runs the program in a process of its own, and prints a mark and how that went.
+PROCESS = """
+import json, os, subprocess, sys, tempfile
+with tempfile.TemporaryDirectory() as _directory:
+    _file = os.path.join(_directory, "solution.py")
+    with open(_file, "wb") as _opened:
+        _opened.write({source!r})
+    try:
+        _ran = subprocess.run([sys.executable, _file], input={data!r}, capture_output=True, timeout={timeout_s})
+        _told = [_ran.returncode, _ran.stdout[: {most} + 1].decode("latin-1"), _ran.stderr[-4096:].decode("latin-1")]
+    except subprocess.TimeoutExpired:
+        _told = None
+print("\\n" + {mark!r} + json.dumps(_told), flush=True)
 """
 
 
@@ -61,9 +70,9 @@ class Remote:
         if api not in ("sandbox_fusion", "e2b"):
             raise ValueError(f"api must be sandbox_fusion or e2b, got {api!r}")
         self.source, self.limits, self.api = source, limits, api
-        headers = {"X-API-Key": key} if key else {}
+        headers = {"X-Access-Token" if api == "e2b" else "Authorization": key if api == "e2b" else f"Bearer {key}"}
         timeout = httpx.Timeout(limits.timeout_s + ANSWER_S, connect=ANSWER_S)
-        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers if key else {}, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -108,39 +117,32 @@ class Remote:
         )
 
     def _e2b(self, source: bytes, given: bytes, timeout_s: float) -> Ran:
-        code = STDIN.format(data=given, source=source)
-        started = time.monotonic()
-        try:
-            text = self._post("/execute", {"code": code, "language": "python"}, timeout_s=timeout_s).text
-        except httpx.ReadTimeout:
-            return Ran("time")
-        output, errors, status = "", "", 0
-        for line in filter(None, text.split("\n")):
+        mark, most = secrets.token_hex(16), int(self.limits.output_mb * MIB)
+        code = PROCESS.format(source=source, data=given, timeout_s=timeout_s, most=most, mark=mark)
+        text, trouble = "", ""
+        for line in filter(None, self._post("/execute", {"code": code, "language": "python"}).text.split("\n")):
             event = _object(line)
-            output += str(event.get("text", "")) if event.get("type") == "stdout" else ""
-            errors += str(event.get("text", "")) if event.get("type") == "stderr" else ""
-            if event.get("type") == "error" and event.get("value") != "0":  # SystemExit: 0 is a good end
-                status, errors = 1, f"{event.get('name')}: {event.get('value')}"
-        output_bytes, error_bytes = (text.encode("utf-8", "surrogatepass") for text in (output, errors))
-        return Ran("exit", status, output_bytes, error_bytes, wall_s=time.monotonic() - started)
+            text += str(event.get("text", "")) if event.get("type") == "stdout" else ""
+            trouble = f"{event.get('name')}: {event.get('value')}" if event.get("type") == "error" else trouble
+        told = text.rpartition("\n" + mark)[2].strip()
+        if trouble or not told:
+            raise SandboxError(f"the sandbox server did not run the program: {trouble or text[:200]}")
+        if told == "null":
+            return Ran("time")
+        status, output, errors = json.loads(told)
+        return Ran("exit", int(status), output.encode("latin-1"), errors.encode("latin-1"))
 
-    def _post(self, path: str, body: dict[str, Any], timeout_s: float | None = None) -> httpx.Response:
-        """The server's answer, after retries. With `timeout_s`, a late answer is httpx.ReadTimeout."""
+    def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        """The server's answer, after retries."""
         wait_s, trouble = FIRST_WAIT_S, ""
-        timeout = httpx.Timeout(timeout_s, connect=ANSWER_S) if timeout_s else self._client.timeout
         for attempt in range(RETRIES + 1):
             if attempt:
                 time.sleep(wait_s)
                 wait_s *= 2
             try:
-                response = self._client.post(path, json=body, timeout=timeout)
-            except httpx.ReadTimeout as error:
-                if timeout_s:
-                    raise
-                trouble = f"it did not answer in time: {error}"
-                continue
+                response = self._client.post(path, json=body)
             except httpx.HTTPError as error:
-                trouble = f"it cannot be reached: {error}"
+                trouble = f"it cannot be reached: {type(error).__name__}: {error}"
                 continue
             if response.status_code == 200:
                 return response
