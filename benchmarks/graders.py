@@ -69,7 +69,7 @@ def _marked(gold: str) -> str:
 def items_of(name: str) -> list[Item]:
     """One set as completions."""
     if name == "hostile":
-        import hostile
+        from math_cases import hostile
 
         texts = [make() for make in hostile.CASES.values()]
         cases = [{"gold": "5", "text": rf"\boxed{{{text}}}", "right": False} for text in texts]
@@ -204,7 +204,7 @@ def speed_gsm8k(path: str | None, count: int) -> list[Item]:
 
 def speed_math(count: int) -> list[Item]:
     """Golds as MATH has them: numbers, roots, polynomials, tuples, sets, intervals, lines, fractions."""
-    import generate
+    from math_cases import generate
 
     families = {name: generate.FAMILIES[name] for name in sorted(generate.FAMILIES)}
     each = count // len(families) // 2 + 1
@@ -283,5 +283,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
-    sys.path.append(str(CASES))
+    sys.path.append(str(CASES.parent))
     main()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GIGABYTE = 2**30
 SANE = ("5", r"\frac{1}{2}", "x^2+1")
 STARTS = ("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen", "os.kill")
-TOUCHES = ("socket.", "pickle.", "marshal.", "ctypes.", "os.putenv", "os.remove", "os.mkdir", "os.rename", "shutil.")
+TOUCHES = ("socket.", "pickle.", "ctypes.", "os.putenv", "os.remove", "os.mkdir", "os.rename", "shutil.")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -47,6 +47,9 @@ def offence(event: str, arguments: tuple[Any, ...]) -> str:
 
 
 def injection(path: str) -> None:
+    import mpmath  # noqa: F401
+    import sympy  # noqa: F401
+
     from rewards.math_answer import grade
 
     seen: list[str] = []
@@ -76,7 +79,7 @@ def injection(path: str) -> None:
 
 def steps(name: str) -> list[Callable[[], float]]:
     """What is done with one hostile case: as answer, as gold, against itself, inside a completion, as a completion."""
-    import hostile
+    from math_cases import hostile
 
     from rewards.math_answer import grade
     from rewards.mathematics.compare import compare
@@ -95,7 +98,7 @@ def steps(name: str) -> list[Callable[[], float]]:
 
 def hostile_cases(first: int, stop: int) -> None:
     """The value is the largest that a step gives, which must be 0; seconds are those of the slowest step."""
-    import hostile
+    from math_cases import hostile
 
     from rewards.math_answer import grade
 
@@ -111,7 +114,7 @@ def hostile_cases(first: int, stop: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     if sys.argv[1] == "injection":
         injection(sys.argv[2])
     else:
