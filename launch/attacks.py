@@ -24,6 +24,9 @@ from launch.gold_answers import FORMS, Gold, number, write, written_number
 
 Expected = Literal["never right", "anything"]
 MEGABYTE = 1_000_000
+# To add a number to infinity, a constant of integration or one side of an inequality may change nothing.
+ABSORBS = re.compile(r"C|infty|[<>]|\\(?:leq?|geq?|neq?|in|subset)\b")
+INFINITE = {"inf", "+inf", "infty", "infinity", "frac{1}{0}", "1e999"}
 EMPTY_TAGS = "<think></think><answer></answer>"
 
 
@@ -67,7 +70,7 @@ class Target:
                 return "a banana" if self.gold.text.lower() != "a banana" else "a lemon"
             case "code":
                 return "pass"
-            case _ if "C" in self.gold.text or "infty" in self.gold.text:  # infinity + 1, or + C, may be the same
+            case _ if ABSORBS.search(self.gold.text):
                 return "\\frac{7919}{6007} q^{11}"
             case _:
                 return f"7919 + {self.gold.text}"
@@ -113,7 +116,7 @@ def _empty(target: Target) -> Iterator[Attack]:
 def _echo(target: Target) -> Iterator[Attack]:
     """The question again."""
     question = target.problem.question
-    if question.strip() == target.gold.text:
+    if question.strip(" ?.!").lower() == target.gold.text.strip(" ?.!").lower():
         return
     yield Attack("echo", "the question", question)
     yield Attack("echo", "after thinking", target.after_thinking(question))
@@ -243,7 +246,8 @@ def _near_a_number(target: Target) -> Iterator[Attack]:
 def _magic(target: Target) -> Iterator[Attack]:
     """Words that a careless comparison takes for equal."""
     for word in MAGIC:
-        same = word.strip("\\").lower() == target.gold.text.strip("\\").lower()
+        said, gold = (text.strip("\\+").lower() for text in (word, target.gold.text))
+        same = said == gold or (said in INFINITE and gold in INFINITE)
         yield Attack("magic", word, target.say(word), "anything" if same else "never right")
 
 

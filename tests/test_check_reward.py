@@ -417,6 +417,21 @@ def test_no_attack_is_by_accident_right(answer, form, tmp_path):
             assert gold.value is None or number(given) != gold.value, attack
 
 
+@pytest.mark.parametrize("answer", ["x > 5", "x \\le 5", "x \\in A", "\\infty", "x^2 + C"])
+def test_no_number_is_added_where_that_may_change_nothing(answer):
+    """x > 5 and 7919 + x > 5 is x > 5."""
+    assert "7919 +" not in Target(problem(answer), gold_of(problem(answer)), "answer", "").wrong
+    assert Target(problem("x + 1"), gold_of(problem("x + 1")), "answer", "").wrong == "7919 + x + 1"
+
+
+def test_infinity_in_other_words_and_an_echo_that_is_the_answer_are_no_attacks(tmp_path):
+    infinite, yes = problem("\\infty"), problem("Yes", "Yes?")
+    found = attacks(Target(infinite, gold_of(infinite), "answer", ""), tmp_path, huge=False)
+    assert {attack.expected for attack in found if attack.name in ("inf", "\\infty")} == {"anything"}
+    assert {attack.expected for attack in found if attack.name in ("-inf", "nan")} == {"never right"}
+    assert "echo" not in {attack.family for attack in attacks(Target(yes, gold_of(yes), "answer", ""), tmp_path)}
+
+
 def test_what_an_attack_has_executed_is_told_by_the_file_it_leaves(tmp_path):
     target = Target(problem("5"), gold_of(problem("5")), "answer", "")
     found = attacks(target, tmp_path, huge=False)
