@@ -35,10 +35,17 @@ FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
     "value result equals equal to either just so sorry let me say well hmm x y n s now one choice option final correct",
 )
+LINKS = TRIGGERS | FILLERS
 MAX_WORDS = 12
 GLUE = re.compile(r"[\s$*_(),.:;!?=\\\])'-]*+")
 WORD = re.compile(r"(?a)[a-zA-Z]++")
+EQUALS = re.compile(r"\s*+=")
 VALUE = re.compile(NUMBER)
+OFFERING = word_set("or maybe perhaps possibly alternatively otherwise")
+OPERATOR = re.compile(r"[a-zA-Z]|[ $\\]*+[-+*/^=_({]")
+BRACKETED = re.compile(r"(?ai)[ $*_\\]*+\([ $]*+or\b")
+FORMULA = re.compile(r"[ $*_:]*+(?P<value>[^\n;?!]{1,80}?)(?=[.,]?(?:\s*+\Z|\n|[;?!]|[.,]\s))")
+MATHEMATICS = re.compile(r"[\\^_=+<>]|\d|^[ $]*+[a-zA-Z][ $]*+\Z")
 LISTED_AFTER = re.compile(rf"(?ai)[ \t$*_\\)]*+[,;/|&+^-][ \t$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})")
 OTHER_BEFORE = re.compile(
     rf"(?ai)(?P<value>{NUMBER})[\s$*_),.\\]*+(?:or|and maybe|or maybe|or perhaps|or possibly|or even|and/or|/|\|)"
@@ -80,7 +87,7 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
 
 
 def _offered(after: str) -> str | None:
-    """The number that "or maybe it is", "no wait, the answer should be" and the like lead to."""
+    """What "or maybe it is", "no wait, the answer should be" and the like lead to: a number or a formula."""
     position = 0
     words: list[str] = []
     while len(words) <= MAX_WORDS:
@@ -88,14 +95,22 @@ def _offered(after: str) -> str | None:
         assert glue is not None
         start = glue.end()
         word = WORD.match(after, start)
-        if word is None or not (word.group().lower() in TRIGGERS or word.group().lower() in FILLERS):
+        if word is None or word.group().lower() not in LINKS:
+            break
+        if word.group().lower() in ("x", "y", "n") and not EQUALS.match(after, word.end()):
             break
         words.append(word.group().lower())
         position = word.end()
-    if not TRIGGERS.intersection(words):
+    hedging = not OFFERING.isdisjoint(words) or {"if", "not"} <= set(words)
+    if not hedging and TRIGGERS.isdisjoint(words):
         return None
     start -= 1 if after[start - 1 : start] == "-" else 0
-    value = VALUE.match(after, start)
-    if value is None or not ("or" in words or ENDED.match(after, value.end())):
-        return None
-    return value.group()
+    if value := VALUE.match(after, start):
+        ended = ENDED.match(after, value.end())
+        if ended or (hedging and not OPERATOR.match(after, value.end())):
+            return value.group()
+    in_brackets = BRACKETED.match(after) is not None
+    formula = FORMULA.match(after, position) if hedging else None
+    if formula and "\\boxed" not in formula["value"] and (in_brackets or MATHEMATICS.search(formula["value"])):
+        return formula["value"].strip(" $*_").removesuffix(")" if in_brackets else "")
+    return None

@@ -56,7 +56,9 @@ def phrases(text: str) -> list[Claim]:
         start = verb.end()
         if filler := FILLERS.match(text, start):
             start = filler.end()
-        content, end = _sentence(text, start, following.start() if following else len(text))
+        content, end = _sentence(
+            text, start, following.start() if following and IS.match(text, following.end()) else len(text)
+        )
         if content and not BOX.search(content):
             found.append(Claim(content, start, end))
     plain = plain_ones(found)
