@@ -66,6 +66,8 @@ def test_each_recipe_says_in_its_first_line_what_it_is():
 def test_each_part_fits_into_a_recipe(part):
     if part == "rollout=replay":
         config = config_of("recipe=grpo_math", part, "rollout.path=somewhere")
+    elif part == "rewards=code":
+        config = config_of("recipe=grpo_math", part, "eval.correct=code_tests")
     elif part == "model=tiny":
         config = config_of("recipe=grpo_tiny")
     else:

@@ -361,3 +361,28 @@ def test_every_denied_call_is_denied_and_a_machine_without_a_table_is_refused():
                 assert filtered(machine, numbers[which]) == failing(errno.EPERM)
     with pytest.raises(ValueError, match="riscv64"):
         seccomp.seccomp_filter("riscv64")
+
+
+def test_a_control_group_bounds_all_processes_together():
+    """Version 1's hierarchy of processes, or a delegated directory of version 2 with both controllers."""
+    root = next((Path(path) for path in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if os.access(path, os.W_OK)), None)
+    if root is None or TROUBLE or not (root / "cgroup.procs").exists():
+        pytest.skip("no control group can be made here")
+    parent = root / f"test-sandbox-{os.getpid()}"
+    parent.mkdir()
+    try:
+        limits = Limits(timeout_s=2, processes=100)
+        with Sandbox(b"import os\nfor n in range(6): os.fork()\nprint(1)", limits, cgroup=str(parent)) as sandbox:
+            child = next(path for path in parent.iterdir() if path.is_dir())
+            assert (child / "pids.max").read_text() == "102\n"
+            assert sandbox._first in map(int, (child / "cgroup.procs").read_text().split())
+            (child / "pids.max").write_text("10")
+            assert b"BlockingIOError" in sandbox.run("stdin", b"").errors
+        assert not [path for path in parent.iterdir() if path.is_dir()]
+    finally:
+        parent.rmdir()
+    with (
+        pytest.raises(SandboxError, match="no control group can be made there"),
+        Sandbox(b"", TIGHT, cgroup="/nowhere"),
+    ):
+        pass

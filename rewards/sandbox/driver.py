@@ -6,7 +6,7 @@ output; the pipes it shares with a program carry only what that program writes.
 
 On descriptor 0 come, and on 1 go, a line of numbers and as many bytes as the line says:
 
-    program  size memory disk processes open_files output         ->  ready
+    program  size memory disk processes open_files output    ->  ready      (processes 0: no limit)
     test     kind timeout_us size                                 ->  how status cpu_us wall_us clean size size
 
 kind is "stdin" (the bytes are its standard input; the answer is its standard output) or "call" (the bytes are
@@ -162,11 +162,11 @@ def restrict(limits: list[int], timeout_s: float) -> None:
         (resource.RLIMIT_NOFILE, open_files),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_NPROC, processes + 1),  # and this driver
+        (resource.RLIMIT_NPROC, processes),
     ):
         hard = resource.getrlimit(which)[1]
-        if which == resource.RLIMIT_NPROC and not SEALED:
-            continue  # outside a user namespace it counts all processes of the user
+        if which == resource.RLIMIT_NPROC and not value:
+            continue
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(which, (value, value))
 
