@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from data.problem import Problem
-from rewards.mathematics.visible import after_thinking
+from rewards.mathematics.extract import extract_answer
 from rl.experience import Completion, Prompt, Verdict
 
 MAX_EXPRESSION_CHARS = 200
@@ -25,28 +25,36 @@ TOKEN = re.compile(r"\s*([0-9]+|[-+*/()])")
 
 
 def countdown(problem: Problem, completion: Completion, *, prompt: Prompt | None = None) -> float:
-    """1.0 if the expression in the last <answer> block equals the target and uses each number exactly once.
+    r"""1.0 if the expression that is given as the answer equals the target and uses each number exactly once.
 
     `problem.metadata["nums"]` holds the numbers and `problem.answer` the target. Only + - * / and parentheses: no
     sign before a number, no power, no //, no decimals, no number glued from two. "= target" may follow the expression.
-    The block counts after </think> only. Without one the verdict is "no_answer"; a problem without numbers or without
-    a target is "bad_gold". The task is that of TinyZero (github.com/Jiayi-Pan/TinyZero), the grammar is ours.
+
+    The expression stands after </think>, in an <answer> block, in \boxed{} or after "the answer is"; if several are
+    given, all must be right. Without one the verdict is "no_answer"; a problem without numbers or without a target is
+    "bad_gold". The task is that of TinyZero (github.com/Jiayi-Pan/TinyZero), the grammar is ours.
     """
     nums, target = _numbers(problem), _target(problem)
     if nums is None:
         return Verdict(state="bad_gold", reason="countdown needs metadata['nums'], a list of non-negative integers")
     if target is None:
         return Verdict(state="bad_gold", reason=f"countdown needs a number as answer, got {problem.answer[:40]!r}")
-    expression = _last_answer((prompt.prefix if prompt else "") + completion.text)
-    if not expression:
-        return Verdict(state="no_answer", reason="no <answer> block after the thinking")
-    left, equals, right = expression.partition("=")
+    found = extract_answer(completion.text, problem.question, prefix=prompt.prefix if prompt else "")
+    if found.answer is None:
+        return Verdict(state="wrong" if found.refused else "no_answer", reason=found.reason)
+    others = [other for other in found.others if other.strip(" $") != str(target)]  # "which is 24" is no other answer
+    return Verdict(float(all(_reaches(target, nums, expression) for expression in (found.answer, *others))))
+
+
+def _reaches(target: Fraction, nums: list[str], expression: str) -> bool:
+    """Whether the expression is one of the grammar, uses exactly these numbers and has this value."""
+    left, equals, right = expression.strip("$ ").partition("=")
     if len(expression) > MAX_EXPRESSION_CHARS or (equals and right.strip() != str(target)):
-        return Verdict(0.0)
+        return False
     tokens = _tokens(left)
     if tokens is None or Counter(token for token in tokens if token.isdigit()) != Counter(nums):
-        return Verdict(0.0)
-    return Verdict(float(_value(tokens) == target))
+        return False
+    return _value(tokens) == target
 
 
 def _numbers(problem: Problem) -> list[str] | None:
@@ -61,14 +69,6 @@ def _target(problem: Problem) -> Fraction | None:
     """The target, exactly: an integer, a decimal or a fraction."""
     match = TARGET.fullmatch(problem.answer.strip())
     return Fraction(match.group()) if match else None
-
-
-def _last_answer(text: str) -> str | None:
-    """The content of the last <answer>...</answer> after the thinking; None if there is none."""
-    text = after_thinking(text) or ""
-    end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, max(end, 0))
-    return text[start + len("<answer>") : end].strip() if start >= 0 else None
 
 
 def _tokens(text: str) -> list[str] | None:

@@ -5,8 +5,8 @@ r"""Accuracy on GSM8K by the two rules of the LM Evaluation Harness, for compari
 
 both then stripped of commas, dollar signs and the final period (EleutherAI/lm-evaluation-harness, lm_eval/tasks/gsm8k/
 gsm8k.yaml, filters strict-match and flexible-extract). Ours differs in three points: the numbers are compared as exact
-values, not as text (18.00 is 18); only what follows </think> is read; and different numbers after several "####" are
-several answers, which is wrong, where the harness takes the first.
+values, not as text (18.00 is 18); only what follows </think> is read; and where "####" is followed by several numbers
+or by a term ("18 or 19", "18 + x"), the harness takes the first number, which here is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from rl.experience import Completion, Prompt, Verdict
 Mode = Literal["strict", "flexible"]
 
 NUMBER = re.compile(r"-?\$?-?(?:[0-9][0-9,]{0,60}(?:\.[0-9]{1,60})?|\.[0-9]{1,60})")
-AFTER_HASHES = re.compile(rf"####[ \t]{{0,20}}(?:{NUMBER.pattern})")
+HASHES = re.compile(r"####([^\n]*+)")
+TERM = re.compile(r"[ \t$]*+[-+*/^=]|[a-zA-Z]\b")  # after a number: it is part of a term
+MAX_LINE_CHARS = 1000
 MINUS = str.maketrans({"\N{MINUS SIGN}": "-"})
 
 
@@ -45,22 +47,29 @@ def gsm8k(problem: Problem, completion: Completion, *, prompt: Prompt | None = N
     found = _after_hashes(text) if mode == "strict" else _last_number(text)
     if not found:
         return Verdict(state="no_answer", reason="no number after ####" if mode == "strict" else "no number")
-    return Verdict(float(found == {gold}))
+    return Verdict(float(set(found) == {gold}))
 
 
-def _after_hashes(text: str) -> set[Fraction]:
-    return {value for match in AFTER_HASHES.finditer(text) if (value := _value(match.group()[4:])) is not None}
+def _after_hashes(text: str) -> list[Fraction | None]:
+    """The value of each line that #### and then a number begin; None if there is more than the number in it."""
+    found: list[Fraction | None] = []
+    for match in HASHES.finditer(text):
+        line = match.group(1).rpartition("####")[2][:MAX_LINE_CHARS].replace("{,}", ",").lstrip(" \t")
+        number = NUMBER.match(line)
+        if number:
+            alone = NUMBER.search(line, number.end()) is None and TERM.match(line, number.end()) is None
+            found.append(_value(number.group()) if alone else None)
+    return found
 
 
-def _last_number(text: str) -> set[Fraction]:
-    last = None
-    for last in NUMBER.finditer(text[-5000:]):  # noqa: B007
-        pass
-    if last is None:
-        return set()
-    glued = text[-5000:][: last.start()][-1:].isalnum()
-    value = _value(last.group().lstrip("-") if glued else last.group())
-    return set() if value is None else {value}
+def _last_number(text: str) -> list[Fraction | None]:
+    """The last number alone. Where it is glued to what stands before, it has no sign: in 4-2 there is no -2."""
+    last = list(NUMBER.finditer(text[-MAX_LINE_CHARS:]))[-1:]
+    return [_value(match.group().lstrip("-" if _glued(match) else "")) for match in last]
+
+
+def _glued(match: re.Match[str]) -> bool:
+    return match.string[: match.start()][-1:].isalnum()
 
 
 def _value(text: str) -> Fraction | None:

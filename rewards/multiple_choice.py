@@ -19,7 +19,7 @@ MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|bf|rm)\b|[{}$*_`\\]")
 OPTION = re.compile(
     r"(?:(?i:the )?(?i:option|choice|answer) )?[(\[]?([A-J])[)\]]?(?:[).:,]| ?[-\u2013\u2014] )?(?:\s+|\Z)"
 )
-BARE_OPTION = re.compile(r"[(\[]?([A-Ja-j])[)\]]?[.:]?")
+BARE_OPTION = re.compile(r"(?:\(([A-Ja-j])\)|\[([A-Ja-j])\]|([A-Ja-j])\)?)[.:]?")
 CHOSEN = re.compile(  # ways to name the option that are no "the answer is"
     r"(?:(?i:(?:correct|right|best) (?:option|choice|answer) (?:is|would be):? ?)|(?i:i (?:choose|pick|select) ))"
     r"(?:(?i:option|choice) )?[\s*(\[]{0,4}([A-J])\b(?!['\u2019])|"
@@ -113,7 +113,7 @@ def _option(claim: str, choices: Mapping[str, str]) -> str | None:
         return by_text
     text = MARKUP.sub("", claim).strip().rstrip(".")
     if match := BARE_OPTION.fullmatch(text):
-        return match.group(1).upper()
+        return str(match[1] or match[2] or match[3]).upper()
     if by_text := _by_text(text, choices):
         return by_text
     match = OPTION.match(text)

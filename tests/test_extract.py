@@ -129,6 +129,8 @@ def test_only_what_follows_the_thinking_counts(text, prefix, answer):
         ("The answer is 5; if not, then 6.", ("6",)),
         (r"The answer is x^2 (or maybe \frac{1}{x}).", (r"\frac{1}{x}",)),
         ("The answer is Paris (or London).", ("London",)),
+        ("The answer is Paris; if not, then London.", ("London",)),
+        ("The answer is Paris, or so I think.", ()),
         ("The answer is $x^2$, or maybe $x^3$.", ("x^3",)),
         (r"$\boxed{5}$, but it could also be $6$.", ("6",)),
         (r"\boxed{5}, 6, 7", ("6",)),

@@ -154,10 +154,12 @@ def test_tricks_that_python_would_evaluate_are_wrong(nums, target, expression, g
     assert countdown(game, make_completion(f"<answer>{expression}</answer>")) == 0
 
 
-def test_the_last_answer_block_is_the_one_that_counts(game, make_completion):
+def test_of_several_expressions_all_must_be_right(game, make_completion):
     right, wrong = "<answer>8/(3-8/3)</answer>", "<answer>8</answer>"
-    assert countdown(game, make_completion(wrong + right)) == 1
+    assert countdown(game, make_completion(right + "<answer>(8) / (3 - 8 / 3)</answer>")) == 1
+    assert countdown(game, make_completion(wrong + right)) == 0
     assert countdown(game, make_completion(right + wrong)) == 0
+    assert countdown(game, make_completion(r"\boxed{8}" + right)) == 0
     assert countdown(game, make_completion("8/(3-8/3)")) == 0
 
 
@@ -193,6 +195,9 @@ def test_a_game_without_numbers_or_target_has_a_bad_gold(fields, game, make_comp
         ("<answer>8/(3-8/3)</answer>", "<think>", "no_answer"),
         ("</think><answer>8/(3-8/3)</answer>", "<think>", "ok"),
         ("<answer>8</answer>", "", "wrong"),
+        (r"\boxed{8/(3-8/3)}", "", "ok"),
+        ("The answer is 8 / (3 - 8 / 3).", "", "ok"),
+        ("The answer is 24: <answer>8/(3-8/3)</answer>", "", "ok"),
     ],
 )
 def test_what_countdown_says_where_there_is_no_value(text, prefix, state, game, make_completion, make_prompt):
@@ -223,6 +228,14 @@ def test_what_countdown_says_where_there_is_no_value(text, prefix, state, game, 
         ("2", "4-2", "no_answer", "ok"),  # 4-2 has no negative number
         ("18", "#### 18\nand 3 are left", "ok", "wrong"),
         ("18", "#### 18\n#### 19", "wrong", "wrong"),
+        ("18", "#### 18 or 19", "wrong", "wrong"),
+        ("18", "#### 18, 19", "wrong", "wrong"),
+        ("18", "#### 18 + x", "wrong", "ok"),
+        ("18", "#### 18x", "wrong", "ok"),
+        ("18", "#### 18 a day.", "ok", "ok"),
+        ("70000", "#### 70{,}000", "ok", "wrong"),
+        ("18", "#### 18\x0019", "wrong", "wrong"),
+        ("18", "#### Step 2\n#### 18", "ok", "ok"),
         ("19", "#### 18\n#### 19", "wrong", "ok"),
         ("18", "#### 18\nso #### 18.0", "ok", "ok"),
         ("18", "#### eighteen", "no_answer", "no_answer"),

@@ -45,6 +45,8 @@ OFFERING = word_set("or maybe perhaps possibly alternatively otherwise")
 OPERATOR = re.compile(r"[a-zA-Z]|[ $\\]*+[-+*/^=_({]")
 BRACKETED = re.compile(r"(?ai)[ $*_\\]*+\([ $]*+or\b")
 FORMULA = re.compile(r"[ $*_:]*+(?P<value>[^\n;?!]{1,80}?)(?=[.,]?(?:\s*+\Z|\n|[;?!]|[.,]\s))")
+OPENERS = OFFERING | {"if"}
+WORD_OR_DIGIT = re.compile(r"[^\W_]")
 MATHEMATICS = re.compile(r"[\\^_=+<>]|\d|^[ $]*+[a-zA-Z][ $]*+\Z")
 LISTED_AFTER = re.compile(rf"(?ai)[ \t$*_\\)]*+[,;/|&+^-][ \t$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})")
 OTHER_BEFORE = re.compile(
@@ -79,15 +81,18 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         if match := expression.search(before):
             found.append(match["value"])
     after = text[end : end + REACH]
-    if offered := _offered(after):
+    if offered := _offered(after, for_words=MATHEMATICS.search(text[start:end]) is None):
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
     return found
 
 
-def _offered(after: str) -> str | None:
-    """What "or maybe it is", "no wait, the answer should be" and the like lead to: a number or a formula."""
+def _offered(after: str, for_words: bool) -> str | None:
+    """What "or maybe it is", "no wait, the answer should be" and the like lead to: a number, a formula, or words.
+
+    Words are offered for words only: "5, or so it seems".
+    """
     position = 0
     words: list[str] = []
     while len(words) <= MAX_WORDS:
@@ -111,6 +116,8 @@ def _offered(after: str) -> str | None:
             return value.group()
     in_brackets = BRACKETED.match(after) is not None
     formula = FORMULA.match(after, position) if hedging else None
-    if formula and "\\boxed" not in formula["value"] and (in_brackets or MATHEMATICS.search(formula["value"])):
+    if formula is None or "\\boxed" in formula["value"] or not WORD_OR_DIGIT.search(formula["value"]):
+        return None
+    if in_brackets or MATHEMATICS.search(formula["value"]) or (for_words and words[0] in OPENERS):
         return formula["value"].strip(" $*_").removesuffix(")" if in_brackets else "")
     return None
