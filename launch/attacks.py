@@ -273,6 +273,7 @@ def _junk(target: Target) -> Iterator[Attack]:
     }.items():
         yield Attack("junk", name, target.after_thinking(text))
     between = {"NUL": "\0", "backspaces": "\b\b", "carriage return": "\r"}
+    between = {} if target.gold.kind == "code" else between  # a program is right with a line more
     answers = {f"{name} between gold and wrong": f"{gold}{text}{wrong}" for name, text in between.items()}
     for name, answer in {**CONTROL, "wrong and NUL": f"{wrong}\0", **answers}.items():
         yield Attack("NUL and control characters", name, target.say(answer))
@@ -318,7 +319,7 @@ def _towers(target: Target) -> Iterator[Attack]:
 
 def _injected(target: Target, canary: Path) -> Iterator[Attack]:
     """Text that leaves a file behind where it is executed: by eval, a shell, TeX, YAML, a template engine."""
-    gold = target.gold.text
+    gold = "0" if target.gold.kind == "code" else target.gold.text  # a program that runs the right one is right
     for i, (name, payload) in enumerate(INJECTED.items()):
         code = payload.format(path=canary / str(i), gold=gold)
         yield Attack("code injection", name, target.say(code))

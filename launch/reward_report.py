@@ -73,12 +73,15 @@ class TermReport:
     ordinary_s: list[float] = field(default_factory=list)  # seconds of golds and notations
     slowest_s: float = 0.0  # of attacks that gave a value
     partial: float = 0.0  # the highest value below `right` that an attack got
+    first_without: str = ""  # why the first case without a value has none
 
     def add(self, case: Case, result: Result) -> None:
         """Count one result."""
         self.tried[case.phase] += case.expected != "anything"
         if not math.isnan(result.value):
             self.values.append(result.value)
+        else:
+            self.first_without = self.first_without or f"{result.state}: {result.message}"
         if not math.isnan(result.seconds):
             if case.phase != "attack":
                 self.ordinary_s.append(result.seconds)
@@ -111,6 +114,8 @@ class TermReport:
     def short_of(self, min_golds: float, min_notations: float) -> list[str]:
         """Why this term falls short; nothing if it does not."""
         found = [f"{kind}: {self.count(kind):,}" for kind in WORST if self.count(kind)]
+        if not self.values and self.first_without:
+            found.append(f"no value for anything; {shown(self.first_without)}")
         if not self.outcome:
             return found
         shares = {

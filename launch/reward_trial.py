@@ -65,7 +65,7 @@ class Trial:
 
     def _note_unwritten(self, golds: Sequence[Gold]) -> None:
         for reason, count in Counter(gold.reason for gold in golds).items():
-            self.notes.append(f"{count:,} problems have no answer that could be tried as a gold: {reason}")
+            self.notes.append(f"no answer that could be tried as a gold, in {count:,} of the problems: {reason}")
 
     def _form(self, pairs: Sequence[tuple[Problem, Gold]], wanted: str | None) -> str:
         """The form to write answers in, and a note about which are read."""

@@ -273,6 +273,28 @@ def test_golds_that_the_reward_cannot_read_are_listed_with_their_ids(files):
     assert allowed.returncode == 0
 
 
+def test_programs_are_golds_where_the_data_has_them_and_are_tried_in_a_sandbox(files):
+    tests = [{"input": "1 2\n", "output": "3\n"}, {"input": "5 6\n", "output": "11\n"}]
+    row = {"question": "Read two numbers and print their sum.", "answer": "-", "tests": tests}
+    solved = {**row, "solutions": ["a, b = map(int, input().split())\nprint(a + b)"]}
+    (files / "train.jsonl").write_text(json.dumps(solved) + "\n" + json.dumps(row) + "\n")
+    (files / "code.yaml").write_text("code_tests: {_target_: rewards.code_tests.code_tests, deadline_s: 60}\n")
+    result = check("rewards=code.yaml", "data.train.mine.path=train.jsonl", "attacks=0", cwd=files)
+    assert result.returncode == 0, result.stdout
+    assert "in 1 of the problems: it has tests and no program: metadata['solutions'] would hold one" in result.stdout
+    assert "1/1" in result.stdout
+
+
+def test_a_term_that_has_no_value_for_anything_falls_short(files):
+    (files / "mine.yaml").write_text(
+        "r: {fn: rewards.py:strict}\nm: {_target_: rewards.multiple_choice.multiple_choice, weight: 0.1}\n"
+    )
+    result = check("rewards=mine.yaml", "data.train.mine.path=train.jsonl", "attacks=0", cwd=files)
+    assert result.returncode == 1
+    assert "r is fine" in result.stdout
+    assert "m falls short: no value for anything; bad_gold" in result.stdout
+
+
 def test_the_rewards_of_a_recipe_are_tried_on_its_own_data(tmp_path):
     result = check(
         "recipe=grpo_countdown", "data.train.countdown.size=40", "attacks=1", "limit=20", "report=r.json", cwd=tmp_path
