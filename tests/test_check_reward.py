@@ -16,6 +16,7 @@ from data.problem import Problem, ask
 from launch.attacks import Target, attacks, executed
 from launch.gold_answers import FORMS, gold_of, notations, number, write, written_number
 from launch.reward_trial import token_ids
+from rewards.sandbox.check import trouble
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -273,6 +274,7 @@ def test_golds_that_the_reward_cannot_read_are_listed_with_their_ids(files):
     assert allowed.returncode == 0
 
 
+@pytest.mark.skipif(bool(trouble()), reason=trouble())
 def test_programs_are_golds_where_the_data_has_them_and_are_tried_in_a_sandbox(files):
     tests = [{"input": "1 2\n", "output": "3\n"}, {"input": "5 6\n", "output": "11\n"}]
     row = {"question": "Read two numbers and print their sum.", "answer": "-", "tests": tests}
