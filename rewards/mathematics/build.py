@@ -27,6 +27,7 @@ from rewards.mathematics.tree import (
 from rewards.mathematics.units import Unit, combine
 
 EXPRESSIONS = (Num, Const, Sym, Add, Mul, Pow, Call)
+MAX_PAIRS = 100
 SETS = (Interval, SetOp, NamedSet, Builder)
 
 
@@ -56,10 +57,23 @@ def times(left: Node, right: Node) -> Node:
                 and other.kind in ("tuple", "angle", "bracket")
                 and isinstance(scalar, (Num, Pow, Mul))
             ):
-                return Group(other.kind, tuple(times(scalar, item) for item in other.items))
+                return Group("angle", tuple(times(scalar, item) for item in other.items))
             if isinstance(other, Quantity):
                 return Quantity(tree.mul(scalar, other.value), other.dims, other.factor, other.offset)
+    if isinstance(left, Sym) and left.name.isupper() and isinstance(right, Group) and right.kind == "tuple":
+        return Group("labelled", (left, right))  # the point P(5, 2)
     return tree.mul(expression(left), expression(right))
+
+
+def crossed(left: Node, right: Node) -> Node:
+    """A product written with a cross: of numbers; of finite sets, all pairs. Of vectors it does not commute."""
+    if isinstance(left, Group) and isinstance(right, Group) and left.kind == right.kind == "set":
+        if len(left.items) * len(right.items) > MAX_PAIRS:
+            raise ParseError("too many pairs")
+        return Group("set", tuple(Group("tuple", (a, b)) for a in left.items for b in right.items))
+    if any(name.startswith("vec:") for node in (left, right) for name in tree.symbols(node)):
+        raise ParseError("a product of vectors")
+    return times(left, right)
 
 
 def inverse(node: Node) -> Node:

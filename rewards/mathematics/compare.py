@@ -15,7 +15,8 @@ import re
 from functools import lru_cache
 
 from rewards.mathematics import answers
-from rewards.mathematics.lexer import MAX_CHARS, normalise
+from rewards.mathematics.forms import same_choice
+from rewards.mathematics.lexer import MAX_CHARS, ParseError, normalise, tokenize
 from rewards.mathematics.same import same
 from rewards.mathematics.tree import Unread
 from rl.experience import Verdict
@@ -44,10 +45,15 @@ def compare(gold: str, answer: str) -> Verdict:
         return Verdict(0.0, reason=f"longer than {4 * MAX_CHARS} characters")
     if squeezed(gold) == squeezed(answer):
         return Verdict(1.0)
+    choice = same_choice(gold, answer)
+    if choice is not None:
+        return Verdict(float(choice))
     left, right = answers.read(gold), answers.read(answer)
     if isinstance(right, Unread) and not (right.text and isinstance(left, Unread)):
         return Verdict(0.0, reason=f"the answer cannot be read: {right.reason}")
     if isinstance(left, Unread):
+        if isinstance(right, Unread) and layout_free(left.text) == layout_free(right.text):
+            return Verdict(1.0)
         return Verdict(state="undecided", reason=f"the gold answer cannot be read: {left.reason}")
     try:
         outcome = same(left, right)
@@ -56,6 +62,21 @@ def compare(gold: str, answer: str) -> Verdict:
     if outcome is None:
         return Verdict(state="undecided", reason="their equality cannot be decided")
     return Verdict(float(outcome))
+
+
+def layout_free(text: str) -> tuple[tuple[str, str], ...]:
+    """The tokens of mathematics that cannot be read, without braces around a single one."""
+    try:
+        tokens = [(kind, str(value)) for kind, value, _ in tokenize(text)]
+    except ParseError:
+        return ((text, ""),)
+    kept: list[tuple[str, str]] = []
+    for token in tokens:
+        if token == ("op", "}") and len(kept) > 1 and kept[-2] == ("op", "{"):
+            kept[-2:] = [kept[-1]]
+        else:
+            kept.append(token)
+    return tuple(kept)
 
 
 @lru_cache(maxsize=16_384)

@@ -75,17 +75,10 @@ def equal_antiderivatives(gold: Node, answer: Node, constant: Sym) -> bool | Non
             names = sorted(tree.symbols(difference))
             if not names:
                 return True
-            start = substitute(difference, {name: Num(Fraction(2 + k, 3 + k)) for k, name in enumerate(names)})
+            start = tree.substitute(difference, {name: Num(Fraction(2 + k, 3 + k)) for k, name in enumerate(names)})
             outcome = equal_expressions(rest, other)
             return outcome or numeric.equal(difference, start)
     return False
-
-
-def substitute(node: Node, values: dict[str, Num]) -> Node:
-    if isinstance(node, Sym):
-        return values.get(node.name, node)
-    parts = tree.children(node)
-    return tree.rebuild(node, tuple(substitute(part, values) for part in parts)) if parts else node
 
 
 def proportional(first: Node, second: Node) -> float | bool | None:
@@ -95,7 +88,7 @@ def proportional(first: Node, second: Node) -> float | bool | None:
         return False
     for shift in range(3):
         point = {name: Num(POINTS[(k + shift) % len(POINTS)]) for k, name in enumerate(names)}
-        at_first, at_second = substitute(first, point), substitute(second, point)
+        at_first, at_second = tree.substitute(first, point), tree.substitute(second, point)
         values = numeric.constant_value(at_first), numeric.constant_value(at_second)
         if values[0] is None or values[1] is None:
             continue

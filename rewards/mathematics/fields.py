@@ -252,6 +252,7 @@ class Digits(Floats):
             raise UndefinedError
         if (abs(x) > MAX_LOG2 and name in ("exp", "sinh", "cosh", "tanh")) or abs(x) > 1e300:
             raise TooLargeError
+        self.saturated(name, x)
         function = getattr(self.ctx, MP_NAMES.get(name, name))
         result = self.clean(function(x))
         if name in ("sin", "cos", "tan") and abs(result) < self.tiny * max(1, abs(x)):
@@ -259,6 +260,14 @@ class Digits(Floats):
         if name == "tan" and abs(result) * self.tiny > 1:
             raise UndefinedError
         return result
+
+    def saturated(self, name: str, x: Any) -> None:
+        """Raises ImpreciseError where these digits do not tell the value from a constant: tanh(100) from 1."""
+        size = abs(x)
+        if name in ("exp", "cos", "cosh") and 0 < size < self.tiny:
+            raise ImpreciseError
+        if (name == "tanh" and size * 2.8 > self.ctx.prec) or (name == "arctan" and size * self.tiny > 1):
+            raise ImpreciseError
 
     def whole(self, name: str, x: Any) -> Any:
         nearest = self.ctx.nint(self.ctx.re(x))
@@ -296,7 +305,7 @@ MP_NAMES = {
 }  # fmt: skip
 RECIPROCAL = {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}
 OF_RECIPROCAL = {"arcsec": "arccos", "arccsc": "arcsin"}
-INTEGER_CALLS = ("sum", "prod", "gcd", "lcm")
+INTEGER_CALLS = ("sum", "prod", "gcd", "lcm", "mod")
 FLOATS, COMPLEX_FLOATS = Floats(), ComplexFloats()
 
 
@@ -376,6 +385,8 @@ def call(node: Call, env: Env, field: Floats) -> Any:
     x = args[0]
     if name in FLOAT_FUNCTIONS:
         return field.call(name, x)
+    if name == "cis":
+        return field.call("cos", x) + constant("i", field) * field.call("sin", x)
     if name in RECIPROCAL:
         below = field.call(RECIPROCAL[name], x)
         if below == 0:
@@ -415,6 +426,8 @@ def call(node: Call, env: Env, field: Floats) -> Any:
             return field.parts(x)[name == "Im"]
         case "arg":
             return field.arg(x)
+        case "mod" if field.real:
+            return integers("mod", args, field)
         case "f":
             return x * x * field.num(Fraction(77, 100)) + sum(arg * (k + 3) for k, arg in enumerate(args)) / 7
     raise UndefinedError(f"{name} has no value")
@@ -433,6 +446,8 @@ def integers(name: str, args: list[Any], field: Floats) -> Any:
         if abs(real) > 1e15 or real != int(real):
             raise UndefinedError
         values.append(int(real))
+    if name == "mod":
+        return field.num(Fraction(values[0] % values[1]))
     return field.num(Fraction(math.gcd(*values) if name == "gcd" else math.lcm(*values)))
 
 

@@ -43,6 +43,8 @@ class ParseError(ValueError):
     """The text cannot be read as mathematics."""
 
 
+VECTORS = frozenset(("vec", "overrightarrow", "widevec", "hat", "mathbf", "boldsymbol", "bm", "widehat"))
+VECTOR = re.compile(r"\s*(?:\{\s*(\\[ij]math|[a-zA-Z]{1,3})\s*\}|(\\[ij]math|[a-zA-Z]))")
 SKIP = re.compile(r"[\s~]+")
 NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9a-zA-Z]))?")
 THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|,[0-9])(?:\.[0-9]+)?")
@@ -51,6 +53,8 @@ EUROPEAN = re.compile(
 )
 LETTERS = re.compile(r"[a-zA-Z]+(?:-[a-zA-Z]{2,}(?![a-zA-Z]))*")
 LATIN = re.compile(r"[a-zA-Z]+")
+SPACING = frozenset((",", ";", ":", "!", "(", ")", "[", "]", ">", "/", "-")) | {" ", "\n", "\t"}
+TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)|(?<=[0-9]) [xX] (?=[0-9])")
 COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)", re.DOTALL)
 SYMBOLS = re.compile(r"\*\*|<=|=<|>=|!=|<>|==|=>|->|\|\||\.\.\.+|[-+*/^_!'%=<>,;:|()\[\]{}&$\"?.#@]")
 GROUPED = re.compile(
@@ -160,6 +164,8 @@ class Lexer:
 
     def __init__(self, text: str, units: bool = True) -> None:
         self.units = units
+        text = text.replace("\\text{,}", "{,}").replace("\\mbox{,}", "{,}")
+        text = TIMES.sub(r"\\times ", text)
         text = GROUPED.sub(lambda match: match[1] + re.sub(r"[^0-9]", "", match[2]), text)
         self.text = DECIMAL_COMMA.sub(".", text).replace(r"\!", "")
         self.tokens: list[Token] = []
@@ -254,6 +260,8 @@ class Lexer:
             value_before and self.units and self.is_unit(run, previous)
         ):
             self.push("word", run)
+        elif len(run) in (3, 4) and run.isupper() and run != "DNE":  # ABC, a triangle
+            self.push("sym", run)
         else:
             self.product(run)
 
@@ -307,6 +315,8 @@ class Lexer:
         elif name == "\\":
             self.push("op", "\\\\")
         elif not name.isalpha():  # \, \; \( and their like
+            if name not in SPACING:
+                raise ParseError(f"a command that is not known: {name}")
             after = SKIP.match(self.text, at)
             nearby = self.text[after.end() if after else at :][:2]
             if name == " " and self.tokens and self.tokens[-1][0] == "set" and nearby[:1] in ("\\", "{"):
@@ -317,6 +327,11 @@ class Lexer:
         elif name in ("mathbb", "Bbb", "mathbf") and (letter := self.set_name(at)):
             self.push("set", letter[0])
             return letter[1]
+        elif name in VECTORS and (letters := VECTOR.match(self.text, at)):
+            found = (letters[1] or letters[2]).lstrip("\\").replace("imath", "i").replace("jmath", "j")
+            if name in ("vec", "overrightarrow", "widevec") or found in ("i", "j", "k"):
+                self.push("sym", f"vec:{found}")
+                return letters.end()
         elif name in ("left", "right") and self.text[at : at + 1] == ".":
             return at + 1
         elif name in OPERATORS:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rewards.mathematics import tree
+from rewards.mathematics.expressions import infinity
 from rewards.mathematics.realsets import RealSet, UnsolvedError, real_set
 from rewards.mathematics.tree import Builder as SetBuilder
 from rewards.mathematics.tree import (
@@ -29,6 +30,7 @@ from rewards.mathematics.tree import (
 )
 
 MAX_ITEMS = 200
+PARAMETER = "@n"  # what an integer that counts solutions is renamed to
 EXPRESSIONS = (Num, Const, Sym, tree.Add, Mul, tree.Pow, Call)
 
 
@@ -83,7 +85,7 @@ def meaning(node: Node) -> Meaning | None:
         return relation_meaning(node)
     if isinstance(node, Group) and node.kind in ("list", "or", "and", "set"):
         return several(node)
-    if isinstance(node, (SetOp, NamedSet, SetBuilder, Interval)):
+    if isinstance(node, (SetOp, NamedSet, SetBuilder)):
         try:
             reals = real_set(node)
         except UnsolvedError:
@@ -93,10 +95,33 @@ def meaning(node: Node) -> Meaning | None:
         return None
     if isinstance(node, Group) and node.kind == "cases" and not any(is_case(item) for item in node.items):
         return several(Group("list", node.items))  # a system of equations
+    if isinstance(node, Group) and len(node.items) == 2 and any(infinity(item) for item in node.items):
+        node = as_interval(node)
+    if isinstance(node, Interval):
+        try:
+            return as_points(Reals(real_set(node)))
+        except UnsolvedError:
+            return Value(node)
+    components = unit_vectors(node)
+    if components is not None:
+        return Value(Group("angle", components))
     if tree.has_call(node, "pm", "mp"):
         pair = tree.split_signs(node, True), tree.split_signs(node, False)
         return Values(tuple(Value(item) for item in pair))
     return Value(node)
+
+
+def unit_vectors(node: Node) -> tuple[Node, ...] | None:
+    """The components of a i + b j + c k, the unit vectors in bold or with an arrow or a hat; None of anything else."""
+    found = {name for name in tree.symbols(node) if name in ("vec:i", "vec:j", "vec:k")}
+    if not found or not isinstance(node, EXPRESSIONS):
+        return None
+    axes = ("vec:i", "vec:j", "vec:k") if "vec:k" in found else ("vec:i", "vec:j")
+    parts = []
+    for axis in axes:
+        at = {name: tree.ONE if name == axis else tree.ZERO for name in axes}
+        parts.append(tree.substitute(node, at))
+    return tuple(parts)
 
 
 def is_case(node: Node) -> bool:
@@ -225,6 +250,8 @@ def several(node: Group) -> Meaning | None:
     """A list: of values in any order, of values for several names, or of conditions."""
     if len(node.items) > MAX_ITEMS:
         return None
+    if Text("...") in node.items:
+        return Value(Group("tuple", node.items))  # 1, 2, ..., 10: in order
     items, parameter = without_parameter(node.items)
     if len(items) == 1 and parameter:
         return meaning(items[0])
@@ -242,6 +269,8 @@ def several(node: Group) -> Meaning | None:
         if isinstance(part, (Assigned, Reals, Relation)):
             return Value(node)
     names = [value.name for value in flat]
+    if node.kind == "or" and len(set(names) - {""}) > 1:
+        return Value(node)  # x = 1 or y = 2 gives no value to either
     if node.kind != "set" and len(flat) == len(items) and len(set(names)) == len(names) > 1 and all(names):
         return Assigned(by_name(flat))
     if names and names[0] and not any(names[1:]):  # x = 1, 2
@@ -263,5 +292,5 @@ def without_parameter(items: tuple[Node, ...]) -> tuple[list[Node], str]:
             and item.items[1] == NamedSet("Z")
         ):
             name = item.items[0].name
-            return [tree.rename(other, {name: "@n"}) for other in items if other is not item], name
+            return [tree.rename(other, {name: PARAMETER}) for other in items if other is not item], name
     return list(items), ""

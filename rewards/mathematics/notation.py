@@ -23,7 +23,8 @@ UNICODE = {
     "\u27e9": r"\rangle ", "\u2329": r"\langle ", "\u232a": r"\rangle ", "\u230a": r"\lfloor ", "\u230b": r"\rfloor ",
     "\u2308": r"\lceil ", "\u2309": r"\rceil ", "\u2223": "|", "\u2225": r"\|", "\u2026": "...", "\u22ef": "...",
     "\u2220": r"\angle ", "\u25b3": r"\triangle ", "\u2227": r"\land ", "\u2228": r"\lor ", "\u2192": r"\to ",
-    "\u2211": r"\sum ", "\u222b": r"\int ", "\u2061": "", "\u20ac": r"\euro ", "\u00a3": r"\pounds ",
+    "\u2211": r"\sum ", "\u222b": r"\int ", "\u2061": "", "\u20ac": r"\euro ", "\u00a2": r"\cents ",
+    "\u00a3": r"\pounds ",
     "\u00a5": r"\yen ", "\u20b9": r"\rupee ", "\u3001": ",", "\u3002": ".",
 }  # fmt: skip
 GREEK = {
@@ -41,7 +42,7 @@ UNICODE |= {letter: rf"\{name} " for letter, name in GREEK.items()}
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "sinh",
     "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh", "ln", "log", "lg", "exp", "gcd", "lcm",
-    "max", "min", "sgn", "sign", "Re", "Im", "arg", "det", "abs", "floor", "ceil", "factorial", "cbrt", "conj",
+    "max", "min", "sgn", "sign", "cis", "Re", "Im", "arg", "det", "abs", "floor", "ceil", "factorial", "cbrt", "conj",
 }  # fmt: skip
 ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arsinh": "arcsinh", "arcosh": "arccosh",
@@ -49,7 +50,7 @@ ALIASES = {
     "tg": "tan", "sign": "sgn", "arctg": "arctan", "ceiling": "ceil",
 }  # fmt: skip
 OPERATORS = {  # LaTeX command -> operator
-    "times": "*", "cdot": "*", "ast": "*", "bullet": "*", "div": "/", "le": "<=", "leq": "<=", "leqslant": "<=",
+    "times": "cross", "cdot": "*", "ast": "*", "bullet": "*", "div": "/", "le": "<=", "leq": "<=", "leqslant": "<=",
     "ge": ">=",
     "geq": ">=", "geqslant": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">", "in": "in", "notin": "notin",
     "approx": "~",
@@ -64,7 +65,13 @@ OPERATORS = {  # LaTeX command -> operator
     "dots": "...",
     "equiv": "equiv", "cong": "=", "sim": "~", "lparen": "(", "rparen": ")", "bigcup": "cup", "bigcap": "cap",
 }  # fmt: skip
-MONEY = {"euro": "\N{EURO SIGN}", "pounds": "\N{POUND SIGN}", "yen": "\N{YEN SIGN}", "rupee": "\N{INDIAN RUPEE SIGN}"}
+MONEY = {
+    "cents": "cent",
+    "euro": "\N{EURO SIGN}",
+    "pounds": "\N{POUND SIGN}",
+    "yen": "\N{YEN SIGN}",
+    "rupee": "\N{INDIAN RUPEE SIGN}",
+}
 SHORT_WORDS = frozenset(("yes", "no", "odd", "red", "all", "none", "true", "the", "per", "mod", "if", "for", "is"))
 ESCAPED = {"{": "\\{", "}": "\\}", "|": "||", "%": "%", "&": "&", "#": "#", "_": "_"}
 LAYOUT = {

@@ -44,7 +44,8 @@ def points(count: int, whole: bool) -> tuple[tuple[complex, ...], ...]:
 
 def is_complex(*nodes: Node) -> bool:
     return any(
-        (isinstance(part, Const) and part.name == "i") or (isinstance(part, Call) and part.name in ("conj", "Re", "Im"))
+        (isinstance(part, Const) and part.name == "i")
+        or (isinstance(part, Call) and part.name in ("conj", "Re", "Im", "cis"))
         for node in nodes
         for part in walk(node)
     )
@@ -120,9 +121,13 @@ def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: 
         if values[0] is None and values[1] is None:
             continue
         if values[0] is None or values[1] is None:
-            if names or complexly:
+            if complexly or (names and whole):
                 return False
-            return None
+            if not names:
+                return None
+            if not continued(first, second, names, point):
+                return False
+            continue
         if abs(values[0] - values[1]) > CLOSE * max(abs(values[0]), abs(values[1])) and max(map(abs, values)) > 1e-9:
             return False
         trusted.append(point)
@@ -131,6 +136,14 @@ def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: 
     if not trusted:
         return None
     return confirmed(first, second, names, trusted, complexly)
+
+
+def continued(first: Node, second: Node, names: list[str], point: tuple[complex, ...]) -> bool:
+    """Whether the principal complex values agree where only one of two expressions has a real one.
+
+    e^{ln x} = x for all x; but not ln(x^2) = 2 ln(x), nor sqrt(x y) = sqrt(x) sqrt(y).
+    """
+    return confirmed(first, second, names, [tuple(complex(value.real) for value in point)], True) is True
 
 
 def literal_digits(*nodes: Node) -> int:
@@ -163,6 +176,8 @@ def confirmed(
                 return None
             if values[0] is None or values[1] is None:
                 outcome = None if values[0] is values[1] or not (names or complexly) else False
+                if outcome is False and not complexly and continued(first, second, names, point):
+                    outcome = None
                 break
             largest, unit = max(abs(values[0]), abs(values[1])), field.ctx.mpf(10)
             outcome = bool(abs(values[0] - values[1]) <= largest * unit ** (12 - precision))

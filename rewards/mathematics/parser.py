@@ -11,10 +11,13 @@ power      = primary { ^ script, _ script, !, %, degrees, primes }
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from rewards.mathematics import tree
 from rewards.mathematics.build import (
     EXPRESSIONS,
     SETS,
+    crossed,
     expression,
     gather,
     in_base,
@@ -31,7 +34,9 @@ from rewards.mathematics.primaries import Primaries
 from rewards.mathematics.tree import (
     Call,
     Group,
+    Interval,
     Matrix,
+    NamedSet,
     Node,
     Num,
     Pow,
@@ -42,8 +47,8 @@ from rewards.mathematics.tree import (
     Text,
     number,
 )
-from rewards.mathematics.units import POWERS, combine
-from rewards.mathematics.words import MULTIPLIERS, number_words
+from rewards.mathematics.units import POWERS, combine, lookup
+from rewards.mathematics.words import MULTIPLIERS, PARTS, number_words
 
 MAX_DEPTH = 40
 RELATIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "in", "notin", "~", "equiv"))
@@ -59,6 +64,66 @@ MATRICES = frozenset(
     ("pmatrix", "bmatrix", "matrix", "Bmatrix", "array", "smallmatrix", "psmallmatrix", "bsmallmatrix")
 )
 RADIANS = frozenset(("radian", "radians", "rad", "rads"))
+
+
+SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
+NO_TEXT = frozenset("(){}:!'")
+REFUSED = frozenset(
+    [
+        "squared",
+        "cubed",
+        "is",
+        "isnt",
+        "not",
+        "wrong",
+        "maybe",
+        "perhaps",
+        "least",
+        "most",
+        "at",
+        "more",
+        "less",
+        "than",
+        "or",
+        "over",
+        "under",
+        "about",
+        "no",
+        "incorrect",
+        "false",
+        "times",
+        "probably",
+        "possibly",
+        "below",
+        "above",
+        "between",
+        "if",
+        "never",
+        "guess",
+        "unsure",
+        "unknown",
+        "almost",
+        "nearly",
+        "around",
+        "up",
+        "plus",
+        "minus",
+        "root",
+        "divided",
+        "factorial",
+        "off",
+        "between",
+        "fold",
+        "through",
+        "from",
+        "until",
+        "but",
+        "except",
+        "either",
+        "neither",
+    ]
+)
+MAX_UNIT_WORDS = 6
 
 
 class Parser(Primaries):
@@ -112,9 +177,11 @@ class Parser(Primaries):
         parts: list[str] = []
         words = 0
         while self.kind() != "end" and self.op() not in SEPARATORS and not (self.op() in CLOSERS and not parts):
-            kind, value, _ = self.tokens[self.at]
+            kind, value, gap = self.tokens[self.at]
             if kind == "op" and value in CLOSERS and value not in ("}", ")"):
                 break
+            if gap or kind == "word":
+                parts.append(" ")
             words += kind == "word"
             if kind == "cmd":
                 return None
@@ -122,7 +189,7 @@ class Parser(Primaries):
             self.at += 1
         if not words:
             return None
-        return Text(" ".join(part.lower() for part in parts if part not in ("(", ")", "{", "}", ":", "!", "'")))
+        return Text(" ".join("".join(part for part in parts if part not in NO_TEXT).lower().split()))
 
     def relation(self) -> Node:
         items = [self.set_expression()]
@@ -189,10 +256,15 @@ class Parser(Primaries):
     def product(self) -> Node:
         left = self.signed()
         while True:
-            op = self.accept("*", "/")
-            if op:
+            op = self.accept("*", "/", "cross")
+            if op == "cross":
+                left = crossed(left, self.signed())
+            elif op:
                 right = self.signed()
                 left = times(left, right if op == "*" else inverse(right))
+            elif self.kind() == "cmd" and self.value() == "bmod":
+                self.at += 1
+                left = Call("mod", (expression(left), expression(self.signed())))
             elif self.kind() in ("word", "money"):
                 left = self.unit_of(left)
             elif self.starts_factor(left):
@@ -210,7 +282,7 @@ class Parser(Primaries):
         kind, op = self.kind(), self.op()
         if not isinstance(left, (*EXPRESSIONS, Matrix, Quantity)) and kind != "op" and self.value() != "begin":
             return False
-        if kind == "cmd" and self.value() in ("over", "choose", "pmod", "mod"):
+        if kind == "cmd" and self.value() in ("over", "choose", "pmod", "mod", "bmod"):
             return False
         if kind == "num":
             previous = self.tokens[self.at - 1]
@@ -239,7 +311,18 @@ class Parser(Primaries):
 
     def signed(self) -> Node:
         signs: list[str] = []
-        while op := self.accept("-", "+", "pm", "mp"):
+        while True:
+            op = self.accept("-", "+", "pm", "mp")
+            if (
+                not op
+                and self.kind() == "word"
+                and self.value().lower() in SIGNS
+                and self.peek(1)[0] in ("num", "const")
+            ):
+                op = SIGNS[self.value().lower()]
+                self.at += 1
+            if not op:
+                break
             signs.append(op)
         node = self.power()
         for op in reversed(signs):
@@ -269,6 +352,8 @@ class Parser(Primaries):
                 node = self.degrees(node)
             elif op in ("'", '"'):
                 self.at += 1
+                if op == "'" and isinstance(node, Num) and self.accept("'"):
+                    op = '"'
                 node = primed(node, op)
             else:
                 return node
@@ -283,10 +368,23 @@ class Parser(Primaries):
             if braced:
                 self.expect("}")
             return self.degrees(base) if sign != "'" * len(sign) else primed(base, sign)
+        if isinstance(base, NamedSet) and base.name in "RZ":
+            return self.half_set(base)
         exponent = expression(self.script())
         if isinstance(base, (Matrix, Group, *SETS, Quantity)):
             raise ParseError("a power of what is no expression")
         return tree.power(base, exponent)
+
+    def half_set(self, base: NamedSet) -> Node:
+        r"""\mathbb{R}^+, \mathbb{Z}^{-}: the positive or negative part."""
+        braced = bool(self.accept("{"))
+        sign = self.expect("+", "-")
+        if braced:
+            self.expect("}")
+        if base.name == "Z":
+            return NamedSet("Z" + sign)
+        low, high = (tree.ZERO, tree.INFINITY) if sign == "+" else (tree.neg(tree.INFINITY), tree.ZERO)
+        return Interval(low, high, False, False)
 
     def degrees(self, node: Node) -> Node:
         """After the sign of degrees: an angle, or with C or F a temperature."""
@@ -362,8 +460,17 @@ class Parser(Primaries):
             self.at += 1
             return quantity(left, combine([(str(self.tokens[self.at - 1][1]), 1)]))
         word = self.value().lower()
-        if not isinstance(left, (*EXPRESSIONS, Quantity)) or (isinstance(left, Sym) or tree.symbols(left)):
+        if not isinstance(left, (*EXPRESSIONS, Quantity)):
             raise ParseError("words after what is no number")
+        if tree.symbols(left):  # 5x cm, but not "a circle"
+            unit = combine(self.unit_words())
+            if unit is None or any(name.startswith("#") for name, _ in unit.dims):
+                raise ParseError("words after what is no number")
+            return quantity(left, unit)
+        part = PARTS.get(word) or PARTS.get(word.removesuffix("s"))
+        if part and word != "second" and isinstance(left, Num):
+            self.at += 1
+            return times(left, Num(Fraction(1, part)))
         if word in MULTIPLIERS:
             self.at += 1
             return times(left, number(MULTIPLIERS[word]))
@@ -386,6 +493,13 @@ class Parser(Primaries):
             if self.kind() == "word":
                 word = self.value()
                 self.at += 1
+                if word.lower() in ("fl", "fluid") and self.kind() == "word":
+                    word = "floz"
+                    self.at += 1
+                if len(parts) >= MAX_UNIT_WORDS or (len(word) == 1 and lookup(word) is None and word != "a"):
+                    raise ParseError("words that are no unit")
+                if word.lower() in REFUSED and not (word.lower() in POWERS and parts):
+                    raise ParseError("words that are no unit")
                 if word.lower() in POWERS:
                     if word.lower().endswith("ed") and parts:
                         parts[-1] = (parts[-1][0], parts[-1][1] * POWERS[word.lower()])

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from rewards.mathematics import tree
 from rewards.mathematics.build import (
+    EXPRESSIONS,
     determinant,
     expression,
     listed,
@@ -25,6 +26,7 @@ from rewards.mathematics.tree import (
     Num,
     Rel,
     Sym,
+    Text,
     number,
 )
 from rewards.mathematics.units import combine
@@ -247,7 +249,8 @@ class Primaries(Tokens):
             return Call("binom", (expression(self.argument()), expression(self.argument())))
         if name in ("overline", "bar", "widebar"):
             inner = self.argument()
-            return Call("conj", (inner,)) if isinstance(inner, Sym) and inner.name.islower() else inner
+            number_like = isinstance(inner, EXPRESSIONS) and any(part == Const("i") for part in tree.walk(inner))
+            return Call("conj", (inner,)) if number_like or (isinstance(inner, Sym) and inner.name.islower()) else inner
         if name in ("sum", "prod"):
             return self.big_operator(name)
         if name in ("pmod", "bmod", "mod"):
@@ -319,6 +322,8 @@ class Primaries(Tokens):
             node = Group("angle", listed(self.inside()))
             self.angles -= 1
             self.expect(">")
+        elif op == "...":
+            node = Text("...")
         elif op == "~":
             node = self.set_expression()
         else:

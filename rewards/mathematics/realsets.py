@@ -11,7 +11,7 @@ from rewards.mathematics import tree
 from rewards.mathematics.expressions import equal_expressions, infinity
 from rewards.mathematics.numeric import constant_value
 from rewards.mathematics.polynomial import factors, linear, real_roots, value_at
-from rewards.mathematics.tree import Builder, Call, Group, Interval, NamedSet, Node, Num, Rel, SetOp, Sym
+from rewards.mathematics.tree import Builder, Call, Group, Interval, NamedSet, Node, Num, Rel, SetOp, Sym, number
 
 MAX_PIECES = 50
 
@@ -197,7 +197,9 @@ def interval(low: Node, high: Node, low_closed: bool, high_closed: bool) -> Real
     first, second = end(low), end(high)
     if first.at > second.at:
         raise UnsolvedError("an interval from high to low")
-    piece = Piece(first, second, low_closed and not math.isinf(first.at), high_closed and not math.isinf(second.at))
+    if (low_closed and math.isinf(first.at)) or (high_closed and math.isinf(second.at)):
+        raise UnsolvedError("an interval that contains infinity")
+    piece = Piece(first, second, low_closed, high_closed)
     return RealSet(() if piece.empty() else (piece,))
 
 
@@ -209,13 +211,35 @@ def one_variable(node: Node) -> str:
 
 
 def built(element: Node, condition: Node) -> RealSet:
-    domain = EVERYTHING
+    domain, inside = EVERYTHING, NamedSet("R")
+    if isinstance(condition, Group) and condition.kind == "list":
+        condition = Group("and", condition.items)
     if isinstance(element, Rel) and element.ops == ("in",):
-        element, inside = element.items
-        domain = real_set(inside)
+        element, inside = element.items  # type: ignore[assignment]
+        domain = EVERYTHING if inside in WHOLE else real_set(inside)
     if not isinstance(element, Sym) or tree.symbols(condition) != {element.name}:
         raise UnsolvedError("a condition on something else")
-    return intersection(domain, real_set(condition))
+    found = intersection(domain, real_set(condition))
+    return whole_numbers(found, WHOLE[inside]) if inside in WHOLE else found
+
+
+WHOLE = {NamedSet("Z"): -math.inf, NamedSet("N"): None, NamedSet("Z+"): 1.0}
+
+
+def whole_numbers(found: RealSet, least: float | None) -> RealSet:
+    """The integers of a bounded set. Whether the naturals begin at 0 is not agreed, so they must begin above it."""
+    points: list[Piece] = []
+    for piece in found.pieces:
+        if math.isinf(piece.high.at) or max(piece.low.at, least or -math.inf) == -math.inf:
+            raise UnsolvedError("infinitely many integers")
+        if least is None and piece.low.at < 1:
+            raise UnsolvedError("naturals from 0 or 1")
+        low = max(math.ceil(piece.low.at - 1e-9), math.ceil(least or -math.inf) if least and least > 0 else -(10**9))
+        if piece.high.at - low > MAX_PIECES:
+            raise UnsolvedError("too many integers")
+        inside = [number(k) for k in range(low, math.floor(piece.high.at + 1e-9) + 1)]
+        points += [p for k in inside for p in intersection(RealSet((piece,)), point(k)).pieces]
+    return normal(points)
 
 
 def conditions(node: Group) -> RealSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from fractions import Fraction
@@ -9,12 +10,24 @@ from fractions import Fraction
 from rewards.mathematics import tree
 from rewards.mathematics.build import EXPRESSIONS
 from rewards.mathematics.expressions import equal_expressions, proportional
-from rewards.mathematics.meaning import Assigned, Meaning, Reals, Relation, Value, Values, as_interval, meaning, several
+from rewards.mathematics.meaning import (
+    PARAMETER,
+    Assigned,
+    Meaning,
+    Reals,
+    Relation,
+    Value,
+    Values,
+    as_interval,
+    meaning,
+    several,
+)
 from rewards.mathematics.numeric import constant_value
-from rewards.mathematics.realsets import UnsolvedError, real_set, same_sets
+from rewards.mathematics.realsets import EVERYTHING, UnsolvedError, real_set, same_sets
 from rewards.mathematics.tree import (
     Builder,
     Call,
+    Const,
     Group,
     Interval,
     Matrix,
@@ -62,16 +75,19 @@ RANK = {Value: 0, Values: 1, Reals: 2, Assigned: 3, Relation: 4}
 def mixed(first: Meaning, second: Meaning) -> bool | None:
     """Meanings of two kinds."""
     match first, second:
+        case Reals(), Value(node=Sym("R")):  # all reals, without its double stroke
+            return same_sets(first.reals, EVERYTHING)
         case Assigned(), _:
             return assigned_as(first, second)
         case Values(), Value():
-            if len(first.items) == 1:
-                return same_value(first.items[0], second)
-            return python_list(first, second)
+            single = same_value(first.items[0], second) if len(first.items) == 1 else False
+            return single or python_list(first, second) or single
         case Reals(), Value():
             return interval_as(first, second)
         case Relation(op="="), Value() if second.name.isidentifier() and isinstance(second.node, EXPRESSIONS):
-            return same_relation(first, Relation("=", Sym(second.name), second.node))
+            if same_relation(first, Relation("=", Sym(second.name), second.node)):
+                return True
+            return inverse_proportion(first, second)
     return False
 
 
@@ -143,8 +159,10 @@ def same_node(gold: Node, answer: Node) -> bool | None:
             return same_meaning(first, second) if first and second else False
         if gold.kind == "mod":
             return same_residue(gold, answer)
-        if gold.kind in ("cases", "case"):
+        if gold.kind in ("cases", "case", "or", "and", "list"):
             return same_cases(gold, answer)
+    if is_labelled(gold) or is_labelled(answer):
+        return same_labelled(gold, answer)
     rows = as_rows(gold), as_rows(answer)
     if rows[0] is not None and rows[1] is not None:
         return same_rows(gold, answer)
@@ -161,6 +179,27 @@ def same_node(gold: Node, answer: Node) -> bool | None:
     return False
 
 
+def is_labelled(node: Node) -> bool:
+    return isinstance(node, Group) and node.kind == "labelled"
+
+
+def same_labelled(gold: Node, answer: Node) -> bool | None:
+    """A point with its name, P(5, 2), against one without; against a number, P(5, 2) = 5!/3! permutations."""
+    nodes = [
+        node.items if isinstance(node, Group) and node.kind == "labelled" else (None, node) for node in (gold, answer)
+    ]
+    (first, left), (second, right) = nodes
+    if first and second:
+        return first == second and same_node(left, right)
+    point, other = (nodes[0], right) if first else (nodes[1], left)
+    if isinstance(other, EXPRESSIONS):
+        if point[0] != Sym("P") or not isinstance(point[1], Group) or len(point[1].items) != 2:
+            return False
+        n, k = point[1].items
+        return equal_expressions(tree.mul(Call("factorial", (k,)), Call("binom", (n, k))), other)
+    return same_node(left, right)
+
+
 def bare(node: Node) -> Node:
     """An angle or percentage without its sign."""
     while isinstance(node, Call) and node.name in ("deg", "rad", "percent"):
@@ -170,8 +209,9 @@ def bare(node: Node) -> Node:
 
 def same_number(gold: Node, answer: Node) -> bool | None:
     """Two expressions; of degrees, radians and percent, the sign may be missing on one side."""
+    gold, answer = renamed(gold, answer)
     outcome = equal_expressions(gold, answer)
-    if outcome:
+    if outcome or (PARAMETER in tree.symbols(gold) and same_progression(gold, answer)):
         return True
     heads = [
         node.name if isinstance(node, Call) and node.name in ("deg", "rad", "percent") else ""
@@ -189,6 +229,49 @@ def same_number(gold: Node, answer: Node) -> bool | None:
     return outcome
 
 
+def renamed(gold: Node, answer: Node) -> tuple[Node, Node]:
+    """Both with one name for the integer of 2 pi k, which each may call as it likes, stated to be an integer or not."""
+    first, second = period(gold), period(answer)
+    if not first or not second or (first == second == PARAMETER):
+        return gold, answer
+    if first in tree.symbols(answer) - {second} or second in tree.symbols(gold) - {first}:
+        return gold, answer
+    return tree.rename(gold, {first: PARAMETER}), tree.rename(answer, {second: PARAMETER})
+
+
+def period(node: Node) -> str:
+    """The letter that counts periods: of a term such as 2 pi k or 180 degrees n, linear in it; "" if there is none."""
+    names = tree.symbols(node)
+    if PARAMETER in names:
+        return PARAMETER
+    terms = node.items if isinstance(node, tree.Add) else (node,)
+    for term in terms:
+        for part in (term, *tree.children(term)):
+            items = part.items if isinstance(part, tree.Mul) else ()
+            turns = any(item == Const("pi") or (isinstance(item, Call) and item.name == "deg") for item in items)
+            found = [item.name for item in items if isinstance(item, Sym) and item.name in COUNTERS]
+            others = [other for other in terms if other is not term]
+            if turns and len(found) == 1 and not any(found[0] in tree.symbols(other) for other in others):
+                return found[0]
+    return ""
+
+
+def same_progression(gold: Node, answer: Node) -> bool:
+    """Whether a + b n and c + d n are the same numbers over all integers n: b = d or -d, a - c a multiple of b."""
+    at = [[tree.substitute(node, {PARAMETER: tree.number(k)}) for k in (0, 1, 2)] for node in (gold, answer)]
+    steps = [tree.add(row[1], tree.neg(row[0])) for row in at]
+    for row, step in zip(at, steps, strict=True):
+        if equal_expressions(tree.add(row[2], tree.neg(row[1])), step) is not True:
+            return False
+    if not (equal_expressions(*steps) or equal_expressions(steps[0], tree.neg(steps[1]))):
+        return False
+    shift = tree.add(at[0][0], tree.neg(at[1][0]))
+    turns = constant_value(tree.div(shift, steps[0]))
+    if turns is None or abs(turns - round(turns)) > 1e-6 or abs(turns) > 1e6:
+        return False
+    return equal_expressions(tree.mul(tree.number(round(turns)), steps[0]), shift) is True
+
+
 def large_percent(node: Node) -> bool:
     """50 for 50% is a missing sign; 1 or 0.5 for 1% or 0.5% is not, since these are percentages of their own."""
     return not isinstance(node, Num) or abs(node.value) > 1 or node.value == 0
@@ -200,11 +283,18 @@ def same_quantity(gold: Node, answer: Node) -> bool | None:
             return equal_expressions(base_value(gold), base_value(answer))
         if compatible(gold.dims, answer.dims):
             return equal_expressions(base_value(gold), base_value(answer))
+        if sterling(gold, answer):
+            return equal_expressions(gold.value, answer.value)
         return False
     quantity, other = (gold, answer) if isinstance(gold, Quantity) else (answer, gold)
     if not isinstance(quantity, Quantity) or tree.has_call(other, "deg", "percent", "rad"):
         return False
     return equal_expressions(quantity.value, other)
+
+
+def sterling(gold: Quantity, answer: Quantity) -> bool:
+    """Whether one is in pounds by their sign and the other by their name, which is that of the weight."""
+    return {gold.dims, answer.dims} == {(("gbp", 1),), (("kg", 1),)} and POUND in (gold.factor, answer.factor)
 
 
 def base_value(quantity: Quantity) -> Node:
@@ -245,8 +335,9 @@ def ratio_items(node: Node) -> tuple[Node, ...] | None:
 
 def same_ratio(gold: Node, answer: Node) -> bool | None:
     """3:4 = 6:8 = 3/4. What can be a time of day is equal to another such only as a time."""
-    if isinstance(gold, Time) and gold.minutes // 60 == 0:
-        return False
+    for item in (gold, answer):
+        if isinstance(item, Time) and math.gcd(*divmod(item.minutes, 60)) != 1:  # 3:30 is a time, 4:15 may be a ratio
+            return False
     items = ratio_items(gold), ratio_items(answer)
     if items[0] and items[1]:
         if len(items[0]) != len(items[1]):
@@ -357,6 +448,9 @@ def python_list(many: Values, one: Value) -> bool | None:
         inner = several(Group("list", node.items))
         if isinstance(inner, Values):
             return same_values(many, inner)
+    if isinstance(node, Group) and node.kind == "bracket" and many.braces and len(many.items) == 1:
+        low, high = node.items  # [1, 1]
+        return every((same(low, high), same(many.items[0].node, low)))
     return False
 
 
@@ -397,6 +491,8 @@ def same_assigned(first: Assigned, second: Assigned) -> bool | None:
     return every(same_value(a, b) for (_, a), (_, b) in zip(first.items, second.items, strict=True))
 
 
+POUND = Fraction("0.45359237")
+COUNTERS = frozenset("nkmjlN")
 STEM = re.compile(r"([a-zA-Z]+)_[0-9]+")
 
 
@@ -414,6 +510,18 @@ def assigned_as(first: Assigned, second: Meaning) -> bool | None:
     if isinstance(second, Values) and len(stems) == 1:
         return same_values(Values(tuple(Value(value.node, "") for value in values)), second)
     return False
+
+
+def inverse_proportion(relation: Relation, value: Value) -> bool:
+    """x y = 6 against y = 6/x: linear in y, with a constant that is not 0, so that nothing is gained or lost."""
+    difference = tree.add(relation.left, tree.neg(relation.right))
+    at = [tree.substitute(difference, {value.name: tree.number(k)}) for k in (0, 1, 2)]
+    if constant_value(at[0]) in (None, 0.0):
+        return False
+    slope = tree.add(at[1], tree.neg(at[0]))
+    if equal_expressions(tree.add(at[2], tree.neg(at[1])), slope) is not True:
+        return False
+    return equal_expressions(tree.mul(slope, value.node), tree.neg(at[0])) is True
 
 
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}

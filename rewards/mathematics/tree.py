@@ -291,6 +291,14 @@ def rename(node: Node, names: dict[str, str]) -> Node:
     return rebuild(node, tuple(rename(part, names) for part in parts)) if parts else node
 
 
+def substitute(node: Node, values: dict[str, Num]) -> Node:
+    """The tree with numbers for some of its symbols."""
+    if isinstance(node, Sym):
+        return values.get(node.name, node)
+    parts = children(node)
+    return rebuild(node, tuple(substitute(part, values) for part in parts)) if parts else node
+
+
 def split_signs(node: Node, upper: bool = True) -> Node:
     """The tree with each plus-minus read as + (or, if not `upper`, as -), each minus-plus the other way."""
     parts = tuple(split_signs(part, upper) for part in children(node))
