@@ -145,7 +145,7 @@ RIGHT = [
     ("90 minutes", "1.5 hours"),
     ("1 hour 30 minutes", "90 minutes"),
     ("5 feet 6 inches", "66 inches"),
-    ('5'6"', "66 inches"),
+    ("5'6\"", "66 inches"),
     (r"2 \text{ m}^3", "2 cubic meters"),
     (r"2 \text{ m}^3", "2000 liters"),
     (r"20 \text{ sq ft}", "20 square feet"),
