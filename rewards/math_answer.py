@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from data.problem import Problem
 from rewards.mathematics import extract
-from rewards.mathematics.claims import MAX_ANSWER_CHARS, is_plain
+from rewards.mathematics.claims import MAX_ANSWER_CHARS
 from rewards.mathematics.compare import compare
 from rl.experience import Completion, Prompt, Verdict
 
@@ -36,6 +36,7 @@ PLAIN_SIGNS = {
 UNSEEN = re.compile(r"\\(?:[hv]?phantom|color\{white\}|textcolor\{white\})")
 TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
 CONVERSION = re.compile(r"(?ai)\b(?:simpl|lowest terms|reduce|as an? |convert|mixed number|rewrite|express)")
+ONE_NUMBER = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?")  # which no parts make up
 PLAIN_VALUE = re.compile(r"-?[0-9.,]*/?[0-9]*%?")
 
 
@@ -136,7 +137,7 @@ def _judged(gold: str, found: extract.Extracted, verifier: Verifier) -> Verdict:
     assert found.answer is not None
     verdict = _compared(gold, found.answer, verifier)
     if verdict.state != "ok":
-        several = len(found.parts) > 1 and set(found.others) < set(found.parts) and not is_plain(gold)
+        several = len(found.parts) > 1 and set(found.others) < set(found.parts) and not ONE_NUMBER.fullmatch(gold)
         together = _compared(gold, ", ".join(found.parts), verifier) if several else verdict
         return together if together.state == "ok" else verdict
     for other in found.others:

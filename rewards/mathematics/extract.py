@@ -52,7 +52,7 @@ class Extracted:
     answer: str | None  # the claim that counts, as it is written
     source: Source | None = None
     others: tuple[str, ...] = ()  # claims beside it that are written differently, in the order of the text
-    parts: tuple[str, ...] = ()  # those claims of the same kind, `answer` included, which may be parts of one answer
+    parts: tuple[str, ...] = ()  # the claims of its kind, itself included: they may be parts of one answer
     reason: str = ""  # why there is no answer
     refused: bool = False  # something is claimed, but it commits to nothing: that is wrong, not "no answer"
 
@@ -111,8 +111,8 @@ def _settled(
     strong = claims if source != "phrase" else claims[-1:]
     if any(negated(text, claim.start, claim.end) for claim in strong):
         return Extracted(None, reason="the answer is denied", refused=True)
-    parts = different([claim.text for claim in claims])
     offered = [value for claim in strong[-MAX_OTHERS:] for value in alternatives(text, claim.start, claim.end)]
+    parts = different([*(claim.text for claim in claims), *offered])
     if source == "phrase":
         claims = [claim for claim in claims[:-1] if rivals(claim.text, last.text)]
     against = [*claims, *beside, *(claim for claim in plain_ones(weak) if not retracted(text, claim, last))]

@@ -34,6 +34,7 @@ TRIGGERS = word_set(
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
     "value result equals equal to either just so sorry let me say well hmm x y n s now one choice option final correct",
+    "equivalently simply",
 )
 LINKS = TRIGGERS | FILLERS
 MAX_WORDS = 12
@@ -41,8 +42,10 @@ GLUE = re.compile(r"[\s$*_(),.:;!?=\\\])'-]*+")
 WORD = re.compile(r"(?a)[a-zA-Z]++")
 EQUALS = re.compile(r"\s*+=")
 VALUE = re.compile(NUMBER)
-OFFERING = word_set("or maybe perhaps possibly alternatively otherwise")
-OPERATOR = re.compile(r"[a-zA-Z]|[ $\\]*+[-+*/^=_({]")
+OFFERING = word_set("or maybe perhaps possibly")
+ROUNDED = word_set("about approximately approx roughly around nearly almost circa")
+PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,30}\b[^\\]*?){2}")
+OPERATOR = re.compile(r"[a-zA-Z]|[ $]*+(?:[-+*/^=_({]|\\(?:cdot|times|div|pm))")
 BRACKETED = re.compile(r"(?ai)[ $*_\\]*+\([ $]*+or\b")
 FORMULA = re.compile(r"[ $*_:]*+(?P<value>[^\n;?!]{1,80}?)(?=[.,]?(?:\s*+\Z|\n|[;?!]|[.,]\s))")
 OPENERS = OFFERING | {"if"}
@@ -118,6 +121,10 @@ def _offered(after: str, for_words: bool) -> str | None:
     formula = FORMULA.match(after, position) if hedging else None
     if formula is None or "\\boxed" in formula["value"] or not WORD_OR_DIGIT.search(formula["value"]):
         return None
-    if in_brackets or MATHEMATICS.search(formula["value"]) or (for_words and words[0] in OPENERS):
-        return formula["value"].strip(" $*_").removesuffix(")" if in_brackets else "")
+    written = formula["value"].strip(" $*_,:").removesuffix(")" if in_brackets else "").strip(" $")
+    if (first := WORD.match(written)) and first.group().lower() in ROUNDED:
+        return None
+    formal = MATHEMATICS.search(written) is not None and not PROSE.search(written)
+    if in_brackets or formal or (for_words and words[0] in OPENERS):
+        return written
     return None

@@ -22,10 +22,18 @@ LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
 OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
 SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
-SENTENCE_END = re.compile(  # "18, because ..." ends at the comma, "2, or 3" does not
-    r"(?<!\bsq)[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))|\n|\s\((?=[a-zA-Z]{2})"
-    r"|[,;](?=\s{1,9}(?!import\b|(?:or|and)\s{1,9}(?:[0-9$\\(-]|[a-zA-Z]\b))[a-zA-Z]{2})"
-    r"|\s(?=(?:because|since|which|so|as|therefore|where|when|after|for)\s)|\s[-\u2013\u2014]{1,3}\s(?=[a-zA-Z]{2})"
+SENTENCE_END = re.compile(
+    "|".join(
+        (
+            r"(?<!\bsq)[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))",
+            r"\n",
+            r"[,;](?=\s{1,9}(?!import\b|and\s{1,9}(?:[0-9$\\(-]|[a-zA-Z]\b))(?:[a-zA-Z]{2}|i\.e))",  # not "2, and 3"
+            r"\s\((?!mod\b)(?=[a-zA-Z]{2}|[^()\n\\]{1,60}\s[a-zA-Z]{2})",
+            r"\s(?=(?:because|since|which|so|as|therefore|where|when|after|for)\s)",
+            r"\sand\s(?=(?:we|so|the|this|that|it|thus|hence|not)\b)",
+            r"\s-\s(?=[a-zA-Z]{2})|\s(?:--|---|\u2013|\u2014)\s",
+        )
+    )
 )
 DISPLAY = (("$$", "$$"), (r"\[", r"\]"))
 DESCRIPTION = re.compile(r"[a-z][a-z ,'\u2019-]*+")
@@ -93,7 +101,8 @@ def _sentence(text: str, start: int, stop: int) -> tuple[str, int]:
     end = match.start() if match else len(rest)
     if start + end == stop < len(text):  # "5, or the answer is 6"
         end = len(BEGINNING.sub("", rest))
-    return stripped(rest[:end].strip(" *_`").rstrip(" .*_`!?")), start + end
+    content = rest[:end].replace("** ", " ")  # of "**5** apples"
+    return stripped(content.strip(" *_`").rstrip(" .*_`!?")), start + end
 
 
 def _not_retracted(text: str, claims: list[Claim]) -> list[Claim]:
