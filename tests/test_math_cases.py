@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
-from math_cases import generate, hostile, watched
+from math_cases import generate, generate_kinds, hostile, watched
 
 from rewards.math_answer import grade
 from rewards.mathematics.compare import compare
@@ -153,16 +153,26 @@ def test_nothing_hangs_crashes_or_is_accepted():
 # ------------------------------------------------------------------------------------------------ by construction
 
 
-@pytest.mark.parametrize("family", generate.FAMILIES)
+FAMILIES = generate.FAMILIES | generate_kinds.FAMILIES
+
+
+def test_the_identities_that_pairs_are_built_from_hold():
+    assert not generate_kinds.check_identities()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_equal_by_construction_is_right(family):
-    pairs = list(generate.FAMILIES[family](150, 11, True))
-    refused = [f"{a}   |   {b}   -> {compare(a, b)!r}" for a, b in pairs if compare(a, b) != 1.0]
-    assert not refused, f"{len(refused)} of {len(pairs)}:\n" + "\n".join(refused)
+    """Or, for one in twenty, undecided; never wrong."""
+    verdicts = {(a, b): compare(a, b) for a, b in FAMILIES[family](150, 11, True)}
+    refused = [f"{a}   |   {b}   -> {verdict!r}" for (a, b), verdict in verdicts.items() if verdict.state != "ok"]
+    wrong = [line for line in refused if "undecided" not in line]
+    assert not wrong, f"{len(wrong)} of {len(verdicts)}:\n" + "\n".join(wrong)
+    assert len(refused) <= len(verdicts) / 20, "\n".join(refused)
 
 
-@pytest.mark.parametrize("family", generate.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_different_by_construction_is_wrong(family):
-    pairs = list(generate.FAMILIES[family](150, 12, False))
+    pairs = list(FAMILIES[family](150, 12, False))
     accepted = [f"{a}   |   {b}" for a, b in pairs if compare(a, b) == 1.0 or compare(b, a) == 1.0]
     assert not accepted, f"{len(accepted)} of {len(pairs)}:\n" + "\n".join(accepted)
 
