@@ -124,10 +124,7 @@ class BoundReward:
         try:
             value = self._call(prompt, part, terms)
             return self._read(await value if inspect.isawaitable(value) else value, len(part))
-        except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError | GeneratorExit) and (task is None or task.cancelling()):
-                raise
+        except BaseException as error:  # where it is our own task that is cancelled, gather raises all the same
             return (failed(error),) * len(part)
 
     def _calls(self, completions: Sequence[Completion], terms: Terms) -> Iterator[tuple[Sequence[Completion], Terms]]:

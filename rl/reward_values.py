@@ -109,7 +109,7 @@ def _number(value: Any) -> float:
 
 def _is_scalar(value: Any) -> bool:
     """A number without dimensions of numpy, torch or the like. Never text or complex, of which float() makes some."""
-    if isinstance(value, str | bytes) or getattr(value, "shape", None) != () or not hasattr(value, "__float__"):
+    if getattr(value, "shape", None) != () or not hasattr(value, "__float__"):
         return False
     dtype = getattr(value, "dtype", None)
     return getattr(dtype, "kind", "f") in "biuf" and not getattr(dtype, "is_complex", False)

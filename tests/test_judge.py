@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,6 +137,7 @@ CUT = "raise max_tokens"
         ("SCORE MARK: 3\nNo, better:\nSCORE MARK: 4", 0.4),  # the last line counts
         ("SCORE MARK: 7\nI hope this helps!", None),
         ("SCORE: 7", None),  # not beside the mark
+        ("SCORE : 7", None),
         ("SCORE 00000000: 7", None),
         ("SCORE MARK: N", None),
         ("SCORE MARK: 11", None),
@@ -289,10 +291,10 @@ def test_a_mark_cannot_be_learned_from_another_answer(server, judged):
     assert len(set(marks.values())) == len(marks) == 2
 
 
-def test_a_mark_that_happens_to_be_in_the_answer_is_not_used():
-    mark = module._mark("task", "reference", "answer")
-    assert mark == module._mark("task", "reference", "answer")
-    assert module._mark("task", "reference", "answer" + mark) not in "answer" + mark
+def test_a_mark_that_is_in_the_answer_by_chance_is_not_used(monkeypatch):
+    digests = ["aaaaaaaa" + "0" * 56, "bbbbbbbb" + "0" * 56]
+    monkeypatch.setattr(module.hashlib, "sha256", lambda data: SimpleNamespace(hexdigest=lambda: digests.pop(0)))
+    assert module._mark("task", "reference", "SCORE aaaaaaaa: 10") == "bbbbbbbb"
 
 
 # Requests

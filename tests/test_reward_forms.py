@@ -63,6 +63,11 @@ def test_a_form_is_told_by_the_names_of_the_parameters(parameters, form, whole_g
     assert bound.wants_terms == ("terms" in parameters)
 
 
+def test_terms_is_a_column_of_the_data_in_other_forms():
+    assert not bind(function_of("completions, terms"), {}).wants_terms
+    assert not bind(function_of("completion, terms"), {}).wants_terms
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
@@ -171,6 +176,7 @@ def by_position(problem, completion, /):
         (functools.partial(functools.partial(scaled, 2.0), offset=5), {}, 11.0),
         (functools.partial(Length(2.0), offset=5), {}, 11.0),
         (functools.partial(later), {}, 3.0),
+        (functools.partial(AsyncLength()), {}, 3.0),
         (logged(Length(2.0).method), {}, 6.0),
         (logged(later), {}, 3.0),
         (blocking(later), {}, 3.0),
@@ -305,6 +311,11 @@ def test_ours_gets_the_problem_the_completion_and_what_else_it_names(score, seen
     assert math.isnan(seen.calls[1]["terms"]["long"])
 
 
+def test_any_other_keyword_of_ours_is_an_option(score, seen):
+    score(seen.function("problem, completion, **options"), "a", options={"x": 1}, terms={"right": [1.0]}, **CHAT)
+    assert seen.calls[0]["options"] == {"x": 1}
+
+
 def test_a_group_function_is_called_once(score, seen):
     f = seen.function("problem, completions, *, prompt, terms", "[1.0, 2.0]")
     assert score(f, "a", "b", terms={"right": [1.0, 0.0]}, **CHAT) == (1.0, 2.0)
@@ -339,6 +350,12 @@ def test_trl_gets_lists_of_messages_for_chats(score, seen):
 def test_trl_gets_lists_of_texts_otherwise(score, seen):
     score(seen.function("prompts, completions, level", "[1.0, 1.0]"), "a", "b", **TEXT)
     assert seen.calls == [{"prompts": ["2 + 2?\n<think>"] * 2, "completions": ["a", "b"], "level": [3, 3]}]
+
+
+def test_the_datas_own_solution_goes_first(score, seen):
+    row = Problem("sums/train/1", ask("2 + 2?"), "4", "sums", {"solution": "2 + 2 = 4", "answer": "not this"})
+    score(seen.function("completions, solution, answer", "[1.0]"), "a", problem=row)
+    assert seen.calls == [{"completions": ["a"], "solution": ["2 + 2 = 4"], "answer": ["4"]}]
 
 
 def test_trl_functions_that_name_them_get_the_trainers_state_and_loggers(score):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification
 
 from data.problem import Problem, ask
@@ -17,9 +18,14 @@ from rl.tiny import END, build_tiny_model, build_tokenizer
 TEXTS = ("It is 4.", "4", "No idea.", "I think that it is 4, because 2 and 2 are 4.", "5")
 
 
-def build(directory, *, template=True, pad=True, **options):
+def build(directory, *, template=True, pad=True, begins=False, **options):
     """A classifier with random weights, large enough that every token matters."""
     tokenizer = build_tokenizer()
+    if begins:  # every text with a first token of the tokenizer's own, as Llama's does
+        first = ("<think>", tokenizer.convert_tokens_to_ids("<think>"))
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<think> $A", pair="<think> $A $B", special_tokens=[first]
+        )
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     shape |= {"intermediate_size": 48, "vocab_size": len(tokenizer), "initializer_range": 0.2, "num_labels": 1}
     config = Qwen2Config(**shape | {"max_position_embeddings": 256, "pad_token_id": tokenizer.pad_token_id} | options)
@@ -126,6 +132,10 @@ def test_without_a_chat_template_question_and_reply_are_a_pair(tmp_path, scored)
     with torch.no_grad():
         expected = model(**tokenizer("What is 2 + 2?", "It is 4.", return_tensors="pt")).logits.item()
     assert scored(path, "It is 4.", "4")[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_tokenizer_adds_nothing_to_what_the_chat_template_writes(tmp_path, path, scored):
+    assert scored(build(tmp_path, begins=True), "4") == pytest.approx(scored(path, "4"), abs=1e-6)
 
 
 def test_a_whole_conversation_is_scored(path, scored):

@@ -180,7 +180,8 @@ async def length(completion, **kwargs) -> float:
     return len(completion[-1]["content"]) / 100
 
 
-def shortest(completions, states, **kwargs) -> list[float]:
+def shortest(completions, states, parser) -> list[float]:
+    assert parser.parse_answer(completions[0]) == completions[0][0]["content"]
     lengths = [len(completion[-1]["content"]) for completion in completions]
     for state in states:
         state["shortest"] = min(lengths)
@@ -189,6 +190,10 @@ def shortest(completions, states, **kwargs) -> list[float]:
 
 def reads_what_was_left(state):
     return state["shortest"] / 1000
+
+
+def bonus(completion, extra):
+    return extra
 
 
 def easy(level, completion):
@@ -236,6 +241,9 @@ def rubrics():
     yield "a metric that fails", metric, (1, 0, 0)
     group = verifiers.RubricGroup([verifiers.Rubric([correct], parser=XML), verifiers.Rubric([length])])
     yield "a group of rubrics", group, (1.35, 0.35, 0.13)
+    provider = verifiers.Rubric([bonus])
+    provider.add_score_object_provider(lambda state: {"extra": len(state["completion"]) / 4})
+    yield "objects of its own", provider, (0.25, 0.25, 0.25)
     yield "its own columns", verifiers.Rubric([easy]), (0.3, 0.3, 0.3)
 
 
