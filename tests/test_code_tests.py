@@ -6,13 +6,14 @@ import os
 import time
 
 import pytest
-from test_sandbox import below, gone
+from test_sandbox import gone
 
 from data.problem import Problem, ask
 from rewards.code_tests import code_tests, extract_program
 from rewards.sandbox.cases import BadTestsError, read_cases
 from rewards.sandbox.check import trouble
 from rewards.sandbox.outputs import same_text, same_value
+from rewards.sandbox.watch import below
 from rl.experience import Group
 from rl.scoring import Scorer, reward_terms
 

@@ -20,7 +20,7 @@ from rewards.code_tests import judge
 from rewards.sandbox import Limits, Ran, Sandbox, SandboxError, bubblewrap, seccomp
 from rewards.sandbox.cases import Case
 from rewards.sandbox.check import trouble
-from rewards.sandbox.watch import children
+from rewards.sandbox.watch import below
 
 ROOT = Path(__file__).resolve().parents[1]
 TROUBLE = trouble()
@@ -36,18 +36,15 @@ def run(program: str | bytes, given: bytes = b"7\n", limits: Limits = TIGHT) -> 
 
 def traces() -> dict[str, object]:
     """What a sandbox could leave on this machine."""
-    mine = children(os.getpid())
-    below = [child for process in mine for child in children(process)]
     started = [
         path.name
         for path in Path("/proc").iterdir()
         if path.name.isdigit() and os.path.exists(path) and sandboxed(path)
     ]
     return {
-        "processes": sorted(mine + below),
+        "processes": sorted(below(os.getpid())),
         "sandboxed": started,
         "mounts": Path("/proc/self/mountinfo").read_text(),
-        "shared memory": sorted(os.listdir("/dev/shm")),
         "left behind": [path for path in ("/tmp/hostile-left", "/dev/shm/hostile-left") if os.path.exists(path)],
         "descriptors": sorted(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
@@ -195,11 +192,6 @@ with Sandbox({program!r}, Limits(timeout_s=60)) as sandbox:
 BUSY = b"import os\nos.fork() or os.setsid()\nwhile True: pass"
 
 
-def below(process: int) -> list[int]:
-    found = children(process)
-    return found + [further for child in found for further in below(child)]
-
-
 def gone(processes: list[int], within_s: float) -> bool:
     until = time.monotonic() + within_s
     while time.monotonic() < until:
@@ -215,7 +207,7 @@ def test_a_sandbox_dies_with_the_process_that_started_it():
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as caller:
         assert caller.stdout is not None
         caller.stdout.readline()
-        while len(started := below(caller.pid)) < 4:  # bubblewrap, the driver, the program and its fork
+        while len(started := below(caller.pid)) < 4 + (os.getuid() == 0):  # bubblewrap, driver, program and its fork
             time.sleep(0.02)
         caller.send_signal(signal.SIGKILL)
     assert gone(started, 3.0)

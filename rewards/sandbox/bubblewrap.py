@@ -6,7 +6,7 @@
 
 Started by root, it first becomes a user that owns nothing on the machine, since limits on processes do not bind root
 and a hole in the sandbox should not lead to root. What that user could not reach, a Python below /root for one, is
-mounted where it can by a first bubblewrap, which changes nothing else and leaves no process behind.
+mounted where it can by a first bubblewrap, which changes nothing else and waits for the second to end.
 """
 
 from __future__ import annotations

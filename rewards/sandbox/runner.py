@@ -27,7 +27,7 @@ from rewards.sandbox import bubblewrap
 from rewards.sandbox.cgroup import Cgroup
 from rewards.sandbox.limits import MIB, How, Limits, Ran, SandboxError
 from rewards.sandbox.seccomp import seccomp_filter
-from rewards.sandbox.watch import children, usage
+from rewards.sandbox.watch import below, usage
 
 START_S = 10.0  # until the driver must have answered
 GRACE_S = 0.7  # for the driver to end a test, after the test's time
@@ -91,10 +91,11 @@ class Sandbox:
         ours[0].close()  # outside a sandbox the driver then ends what it has started
         try:
             if self._handle is not None and not self.open_air:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended by itself, for the pipe is closed
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             process.wait(CLOSE_S)
-        except (subprocess.TimeoutExpired, ProcessLookupError):
-            for started in [*children(process.pid), process.pid]:
+        except subprocess.TimeoutExpired:
+            for started in [*below(process.pid), process.pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(started, signal.SIGKILL)
             process.wait()

@@ -33,6 +33,11 @@ def usage(first: int, work: str) -> Usage:
     return Usage(tasks, memory + (disk.f_blocks - disk.f_bfree) * disk.f_frsize, disk.f_files - disk.f_ffree)
 
 
+def below(process: int) -> list[int]:
+    """All processes that this one has started, and they, the innermost first."""
+    return [further for child in children(process) for further in (*below(child), child)]
+
+
 def children(process: int) -> list[int]:
     """The processes that this one has started or inherited; none where the kernel does not tell."""
     found = []
