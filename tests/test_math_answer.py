@@ -62,7 +62,7 @@ def test_honest_styles_of_answering_five_are_right(text):
     [
         (
             "72",
-            r"She sold 24 in May, 48 + 24 = 72 in all. Therefore, she sold a total of \(\boxed{72}\) clips in April and May.",
+            r"Therefore, she sold a total of \(\boxed{72}\) clips in April and May.",
         ),
         ("72", "Step 1: ...\n\n**Final Answer**\n\\[ \\boxed{72} \\]"),
         ("72", "Final Answer: The final answer is $72$. I hope it is correct."),

@@ -27,12 +27,13 @@ from rewards.mathematics.claims import (
     MAX_CLAIMS,
     Claim,
     different,
+    is_plain,
     plain_ones,
     stripped,
 )
 from rewards.mathematics.hedges import alternatives, negated, word_set
-from rewards.mathematics.sentences import ANSWER_WORD, phrases, retracted, rivals
-from rewards.mathematics.visible import INVISIBLE, after_thinking, quoted, visible
+from rewards.mathematics.sentences import ANSWER_WORD, other_phrases, phrases, retracted, rivals
+from rewards.mathematics.visible import HIDDEN_STYLE, INVISIBLE, after_thinking, quoted, visible
 
 MAX_OTHERS = 15  # more different claims than these are a list of candidates, whatever they are
 
@@ -82,15 +83,16 @@ def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_las
         return Extracted(None, reason=r"the last \boxed{} holds nothing")
     boxes = [box for box in boxes if not _is_placeholder(box.text)]
     blocks, hashes, sentences = _blocks(shown.text), _hashes(shown.text), phrases(shown.text)
+    other = other_phrases(shown.text)
     hidden = [box.text for box in _boxes(shown.hidden)[0]] if shown.hidden else []
     if boxes:
-        return _settled(shown.text, "boxed", boxes, blocks, [*hashes, *sentences], hidden)
+        return _settled(shown.text, "boxed", boxes, blocks, [*hashes, *sentences, *other], hidden)
     if blocks:
-        return _settled(shown.text, "block", blocks, [], [*hashes, *sentences], hidden)
+        return _settled(shown.text, "block", blocks, [], [*hashes, *sentences, *other], hidden)
     if hashes:
-        return _settled(shown.text, "hashes", hashes, [], sentences, hidden)
+        return _settled(shown.text, "hashes", hashes, [], [*sentences, *other], hidden)
     if sentences:
-        return _settled(shown.text, "phrase", sentences, [], [], hidden)
+        return _settled(shown.text, "phrase", sentences, [], other, hidden)
     if allow_last_number and (found := _last_number(shown.text)):
         return _settled(shown.text, "last_number", [found], [], [], [])
     return Extracted(None, reason="no answer was found")
@@ -106,8 +108,8 @@ def _settled(
     last = claims[-1]
     if len(last.text) > MAX_ANSWER_CHARS:
         return Extracted(None, reason=f"the answer is longer than {MAX_ANSWER_CHARS} characters")
-    if INVISIBLE.search(last.text):
-        return Extracted(None, reason="invisible characters in the answer", refused=True)
+    if INVISIBLE.search(last.text) or HIDDEN_STYLE.search(text):
+        return Extracted(None, reason="invisible text in the answer", refused=True)
     strong = claims if source != "phrase" else claims[-1:]
     if any(negated(text, claim.start, claim.end) for claim in strong):
         return Extracted(None, reason="the answer is denied", refused=True)
@@ -170,10 +172,15 @@ def _blocks(text: str) -> list[Claim]:
     pieces = text.split("</answer>")[-MAX_CLAIMS - 1 :]
     found, position = [], len(text) - len("</answer>".join(pieces))
     for piece in pieces[:-1]:
-        opening = piece.rfind("<answer>")
-        end = position + len(piece)
-        if opening >= 0:
-            content = piece[opening + len("<answer>") :].strip()
+        before, opened, content = piece.rpartition("<answer>")
+        opening, end, content = len(before), position + len(piece), content.strip()
+        if opened:
+            unclosed = before.rpartition("<answer>")[2].strip() if "<answer>" in before else ""
+            if is_plain(unclosed):  # <answer>5<answer>6</answer>
+                found.append(Claim(unclosed, position, position + opening))
+            beside = content[: box.start()].strip(" ,;|") if (box := BOX.search(content)) else ""
+            if is_plain(beside) and beside[-1:].isalnum():  # <answer>4, \boxed{5}</answer>
+                found.append(Claim(beside, position, position + opening))
             if content and not BOX.search(content):  # a box within is a claim already
                 inner = [*_hashes(content), *phrases(content)]
                 claim = inner[-1].text if inner else content

@@ -29,12 +29,12 @@ NEGATED_AFTER = re.compile(
 
 TRIGGERS = word_set(
     "or maybe perhaps possibly alternatively otherwise could might may actually rather mean meant else should wait no",
-    "and",
+    "and oops kidding joking correction typo misread",
 )
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
     "value result equals equal to either just so sorry let me say well hmm x y n s now one choice option final correct",
-    "equivalently simply",
+    "equivalently simply oh my a that's meant",
 )
 LINKS = TRIGGERS | FILLERS
 MAX_WORDS = 12
@@ -57,7 +57,12 @@ OTHER_BEFORE = re.compile(
     r"[\s$*_(\\]*+(?:(?:x|y|n)\s*+=\s*+)?+\Z"
 )
 BETWEEN_BEFORE = re.compile(rf"(?ai)\bbetween[\s$*_(\\]++(?P<value>{NUMBER})[\s$*_),\\]*+and[\s$*_(\\]*+\Z")
-ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
+STRUCK = ("~~", "<s>", "<del>", "<strike>", "\\sout{", "\\st{", "\\cancel{", "\\xcancel{", "\\bcancel{", "phantom{")
+ALSO = re.compile(
+    rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[\s$*_)]{{0,4}}(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?"
+    r"(?:possible|correct|right|valid|fine|acceptable|an? |works?|the )"
+)
+ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
 
 
@@ -68,6 +73,8 @@ def negated(text: str, start: int, end: int) -> bool:
     (True, True, False)
     """
     before = text[max(0, start - REACH) : start]
+    if before.rstrip(" $*").lower().endswith(STRUCK):
+        return True
     cut = max(before.rfind(mark) for mark in ".,;?!\n")
     return bool(NEGATED_BEFORE.search(before, cut + 1) or NEGATED_AFTER.match(text, end, end + REACH))
 
@@ -88,6 +95,8 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
+    if " also" in after and (also := ALSO.search(after)):
+        found.append(also["value"])
     return found
 
 

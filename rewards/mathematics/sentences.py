@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import zip_longest
 
 from rewards.mathematics.claims import BOX, MAX_ANSWER_CHARS, MAX_CLAIMS, Claim, is_plain, plain_ones, stripped
@@ -20,6 +21,7 @@ FILLERS = re.compile(
 )
 LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
 OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
+OTHER = word_set("another other alternative alternate second different possible")  # "another answer is 6"
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
 SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
 SENTENCE_END = re.compile(
@@ -37,7 +39,7 @@ SENTENCE_END = re.compile(
 )
 DISPLAY = (("$$", "$$"), (r"\[", r"\]"))
 DESCRIPTION = re.compile(r"[a-z][a-z ,'\u2019-]*+")
-DENIAL = re.compile(r"(?:not|in)?correct\b|not\b")
+DENIAL = re.compile(r"(?:incorrect|wrong|false|not)\b")
 RETRACTIONS = (
     "wait",
     "actually",
@@ -55,11 +57,24 @@ RETRACTIONS = (
 
 def phrases(text: str) -> list[Claim]:
     """What follows each "the answer is" and "answer:" up to the end of its sentence."""
+    found = _following(text, _own_answer)
+    plain = plain_ones(found)
+    if plain and not plain_ones(found[-1:]) and _describes(found[-1].text):
+        found = found[: found.index(plain[-1]) + 1]  # "The answer is 5. ... The answer is reasonable."
+    return _not_retracted(text, found)
+
+
+def other_phrases(text: str) -> list[Claim]:
+    """What follows "another answer is", "a possible answer is" and the like."""
+    return _following(text, _other_answer)
+
+
+def _following(text: str, is_meant: Callable[[str, int], bool]) -> list[Claim]:
     found = []
     words = list(ANSWER_WORD.finditer(text))[-MAX_CLAIMS:]
     for match, following in zip_longest(words, words[1:]):
         verb = IS.match(text, match.end()) or _heading(text, match)
-        if verb is None or not _own_answer(text, match.start()) or quoted(text, match.start()):
+        if verb is None or not is_meant(text, match.start()) or quoted(text, match.start()):
             continue
         start = verb.end()
         if filler := FILLERS.match(text, start):
@@ -69,10 +84,7 @@ def phrases(text: str) -> list[Claim]:
         )
         if content and not BOX.search(content):
             found.append(Claim(content, start, end))
-    plain = plain_ones(found)
-    if plain and not plain_ones(found[-1:]) and _describes(found[-1].text):
-        found = found[: found.index(plain[-1]) + 1]  # "The answer is 5. ... The answer is reasonable."
-    return _not_retracted(text, found)
+    return found
 
 
 def _heading(text: str, word: re.Match[str]) -> re.Match[str] | None:
@@ -83,12 +95,20 @@ def _heading(text: str, word: re.Match[str]) -> re.Match[str] | None:
 
 def _own_answer(text: str, at: int) -> bool:
     """Whether the word "answer" there begins a claim: "the final answer", not "a possible answer", "if the answer"."""
+    words = _words_before(text, at)
+    return not words or (words[-1] in OWN and not SUPPOSED.intersection(words))
+
+
+def _other_answer(text: str, at: int) -> bool:
+    words = _words_before(text, at)
+    return bool(words) and words[-1] in OTHER and not SUPPOSED.intersection(words)
+
+
+def _words_before(text: str, at: int) -> list[str]:
+    """The last three words before the place, in its line and sentence."""
     line = text[max(0, at - 60) : at]
     line = line[line.rfind("\n") + 1 :].rstrip(" \t*_")
-    words = [word.lower() for word in LINE_WORDS.findall(line)[-3:]]
-    if not words or not line[-1].isalpha():
-        return True
-    return words[-1] in OWN and not SUPPOSED.intersection(words)
+    return [word.lower() for word in LINE_WORDS.findall(line)[-3:]] if line[-1:].isalpha() else []
 
 
 def _sentence(text: str, start: int, stop: int) -> tuple[str, int]:

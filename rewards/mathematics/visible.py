@@ -17,7 +17,8 @@ TEX_QUOTE = re.compile(r"``?[^`'\"\n]{0,80}['\"]")  # `so' and ``so", as TeX has
 HIDING = (("<!--", "-->"), (r"\iffalse", r"\fi"), (r"\begin{comment}", r"\end{comment}"))
 TEX_COMMENT = re.compile(r"^[ \t]*+%[^\n]*+", re.MULTILINE)
 HIDDEN_STYLE = re.compile(
-    r"(?ai)display\s*+:\s*+none|visibility\s*+:\s*+hidden|font-size\s*+:\s*+0|<[a-z]{1,10} hidden\b"
+    r"(?ai)\\(?:text)?color\{white\}|color\s*+:\s*+(?:white|transparent|#fff)|opacity\s*+:\s*+0(?!\.[1-9])|"
+    r"display\s*+:\s*+none|visibility\s*+:\s*+hidden|font-size\s*+:\s*+0|<[a-z]{1,10} hidden\b"
 )
 # Zero-width and direction marks: a text with them between its letters does not read as it is shown.
 INVISIBLE = re.compile(
