@@ -144,6 +144,10 @@ def gather(items: list[Node], separators: list[str]) -> Node:
     """One node of separated elements."""
     if len(items) == 1:
         return items[0]
+    if not {"land", "lor"}.isdisjoint(separators):
+        if not all(isinstance(item, Rel) for item in items):
+            raise ParseError("a formula of logic")
+        separators = [{"land": "and", "lor": "or"}.get(separator, separator) for separator in separators]
     kinds = set(separators)
     relations = any(isinstance(item, Rel) for item in items)
     if "or" in kinds and relations and len(kinds) > 1:

@@ -6,9 +6,10 @@ from fractions import Fraction
 
 from rewards.mathematics import numeric, tree
 from rewards.mathematics.polynomial import equal_quotients
-from rewards.mathematics.tree import Add, Mul, Node, Num, Sym
+from rewards.mathematics.tree import Add, Mul, Node, Num, Pow, Sym
 
 CONSTANTS_OF_INTEGRATION = ("C", "c", "K", "k")
+MAX_PRIME = 1_000
 POINTS = (Fraction(1237, 811), Fraction(-739, 401), Fraction(2531, 617), Fraction(353, 1009), Fraction(-4177, 907))
 
 
@@ -26,7 +27,45 @@ def equal_expressions(gold: Node, answer: Node) -> bool | None:
         return equal_antiderivatives(gold, answer, constant)
     if numeric.refuted(gold, answer):
         return False
-    return equal_quotients(gold, answer) or numeric.equal(gold, answer)
+    outcome = equal_quotients(gold, answer) or numeric.equal(gold, answer)
+    if outcome is None and not tree.symbols(gold) and not tree.symbols(answer):
+        return equal_powers(gold, answer)
+    return outcome
+
+
+def equal_powers(gold: Node, answer: Node) -> bool | None:
+    """Products of rational powers by their prime factors, however large: 9^{5 10^8} = 3^{10^9}; None of others."""
+    first, second = prime_powers(gold), prime_powers(answer)
+    return None if first is None or second is None else first == second
+
+
+def prime_powers(node: Node) -> dict[int, Fraction] | None:
+    """Prime -> exponent of a positive product of powers whose bases have small prime factors only."""
+    if isinstance(node, Num) and node.value > 0:
+        found: dict[int, Fraction] = {}
+        for value, sign in ((node.value.numerator, 1), (node.value.denominator, -1)):
+            rest, prime = value, 2
+            while prime < MAX_PRIME and rest > 1:
+                while rest % prime == 0:
+                    rest //= prime
+                    found[prime] = found.get(prime, Fraction(0)) + sign
+                prime += 1
+            if rest > 1:
+                return None
+        return found
+    if isinstance(node, Mul):
+        total: dict[int, Fraction] = {}
+        for item in node.items:
+            part = prime_powers(item)
+            if part is None:
+                return None
+            for prime, exponent in part.items():
+                total[prime] = total.get(prime, Fraction(0)) + exponent
+        return {prime: exponent for prime, exponent in total.items() if exponent}
+    if isinstance(node, Pow) and isinstance(node.exponent, Num):
+        inner = prime_powers(node.base)
+        return None if inner is None else {p: e * node.exponent.value for p, e in inner.items() if node.exponent.value}
+    return None
 
 
 def infinity(node: Node) -> int:

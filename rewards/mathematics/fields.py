@@ -19,6 +19,8 @@ from rewards.mathematics.tree import Add, Call, Const, Mul, Node, Num, Pow, Sym,
 MAX_LOG2 = 20_000  # of any value that is computed
 MAX_FACTORIAL = 2_000
 MAX_TERMS = 1_000
+MAX_STEPS = 10_000  # nodes evaluated within sums
+BUDGET = "@budget"
 DIGITS = 50
 MAX_DIGITS = 1_500
 CLOSE = 1e-6  # floats further apart, relatively, belong to different values
@@ -30,6 +32,10 @@ class UndefinedError(ArithmeticError):
 
 class TooLargeError(ArithmeticError):
     """A value that would take too long to compute."""
+
+
+class BudgetError(ArithmeticError):
+    """More steps than a comparison may take."""
 
 
 class ImpreciseError(ArithmeticError):
@@ -195,6 +201,7 @@ class Digits(Floats):
         self.real = real
         self.pi, self.e = +self.ctx.pi, +self.ctx.e
         self.tiny = self.ctx.mpf(10) ** (8 - digits)
+        self.lost = 0.0  # digits that cancelled in sums so far
 
     def num(self, value: Fraction) -> Any:
         return self.ctx.mpf(value.numerator) / value.denominator
@@ -208,7 +215,12 @@ class Digits(Floats):
         largest = max(sizes)
         if any(0 < size < self.tiny * largest for size in sizes):
             raise ImpreciseError("a term that these digits do not hold")
-        return self.ctx.mpf(0) if abs(result) < self.tiny * largest else self.clean(result)
+        size = abs(result)
+        if size < self.tiny * largest:
+            return self.ctx.mpf(0)
+        if size < 1e-3 * largest:
+            self.lost += float(self.ctx.log10(largest / size))
+        return self.clean(result)
 
     def clean(self, value: Any) -> Any:
         """The value without an imaginary part that is rounding error; over the reals one that is none is an error."""
@@ -253,6 +265,9 @@ class Digits(Floats):
         if (abs(x) > MAX_LOG2 and name in ("exp", "sinh", "cosh", "tanh")) or abs(x) > 1e300:
             raise TooLargeError
         self.saturated(name, x)
+        if name in ("sinh", "cosh", "tanh"):  # by exponentials, whose small one must show in the sum
+            above = self.total([self.ctx.exp(x), (1 if name == "cosh" else -1) * self.ctx.exp(-x)]) / 2
+            return self.clean(above / self.call("cosh", x) if name == "tanh" else above)
         function = getattr(self.ctx, MP_NAMES.get(name, name))
         result = self.clean(function(x))
         if name in ("sin", "cos", "tan") and abs(result) < self.tiny * max(1, abs(x)):
@@ -264,9 +279,9 @@ class Digits(Floats):
     def saturated(self, name: str, x: Any) -> None:
         """Raises ImpreciseError where these digits do not tell the value from a constant: tanh(100) from 1."""
         size = abs(x)
-        if name in ("exp", "cos", "cosh") and 0 < size < self.tiny:
+        if name in ("exp", "cos") and 0 < size < self.tiny:
             raise ImpreciseError
-        if (name == "tanh" and size * 2.8 > self.ctx.prec) or (name == "arctan" and size * self.tiny > 1):
+        if name == "arctan" and size * self.tiny > 1:
             raise ImpreciseError
 
     def whole(self, name: str, x: Any) -> Any:
@@ -458,10 +473,20 @@ def big_operator(node: Call, env: Env, field: Floats) -> Any:
     start, stop = (bound if field.real else bound.real for bound in (start, stop))
     if start != int(start) or stop != int(stop):
         raise UndefinedError
-    if stop - start > MAX_TERMS or sum(1 for _ in walk(body)) * (stop - start) > 20_000:
+    budget = env.setdefault(BUDGET, [MAX_STEPS])
+    if stop - start > MAX_TERMS:
         raise TooLargeError
+    cost = sum(1 for _ in walk(body))
+    inner, name = dict(env), getattr(variable, "name", "")
     result = field.num(Fraction(0 if node.name == "sum" else 1))
     for k in range(int(start), int(stop) + 1):
-        term = evaluate(body, env | {getattr(variable, "name", ""): field.num(Fraction(k))}, field)
-        result = result + term if node.name == "sum" else result * term
+        budget[0] -= cost
+        if budget[0] < 0:
+            raise BudgetError
+        inner[name] = field.num(Fraction(k))
+        term = evaluate(body, inner, field)
+        if node.name == "prod":
+            result = result * term
+        elif term:
+            result = field.total([result, term]) if result else term
     return result

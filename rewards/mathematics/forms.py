@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from rewards.mathematics.tree import Node, Num, Sym, Text, Time
 
+WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{([^{}\\]{1,60})\}")
 CHOICE = re.compile(r"\(?\s*([A-Z])\s*[).:]|\(\s*([A-Za-z])\s*\)")
 LABEL = re.compile(
     r"\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?"
@@ -70,6 +71,8 @@ NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 def special(text: str) -> Node | None:
     """The tree of a letter, a time, a date, an ordinal, or a number in another base; None for anything else."""
+    if match := WHOLE_TEXT.fullmatch(text):
+        text = match[1].strip()
     if match := CHOICE.fullmatch(text):
         return Sym(match[1] or match[2])
     if match := TIME.fullmatch(text):

@@ -234,6 +234,12 @@ def equation(items: Sequence[Node]) -> Meaning | None:
         if not isinstance(left, EXPRESSIONS) and not isinstance(left, Quantity):
             return None
         rest = list(items)
+    if name and len(rest) > 1 and all(is_name(item) for item in rest[:-1]):  # x = y = 1
+        names = [name, *(is_name(item) for item in rest[:-1])]
+        if len(set(names)) == len(names) and not is_name(rest[-1]):
+            return Assigned(by_name([Value(rest[-1], each) for each in names]))
+        if len(set(names)) == len(names):
+            return Value(Group("list", tuple(items)))  # x = y = z
     inner = meaning(rest[-1])
     if isinstance(inner, Value):
         return Value(inner.node, name, inner.about, tuple(rest[:-1]))

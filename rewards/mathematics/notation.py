@@ -56,7 +56,7 @@ OPERATORS = {  # LaTeX command -> operator
     "approx": "~",
     "simeq": "~", "thickapprox": "~", "cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus",
     "pm": "pm",
-    "mp": "mp", "lor": "or", "vee": "or", "land": "and", "wedge": "and", "langle": "langle", "rangle": "rangle",
+    "mp": "mp", "lor": "lor", "vee": "lor", "land": "land", "wedge": "land", "langle": "langle", "rangle": "rangle",
     "lfloor": "lfloor", "rfloor": "rfloor", "lceil": "lceil", "rceil": "rceil", "lbrace": "\\{", "rbrace": "\\}",
     "lbrack": "[",
     "rbrack": "]", "mid": "mid", "vert": "|", "lvert": "|", "rvert": "|", "Vert": "||", "lVert": "||", "rVert": "||",

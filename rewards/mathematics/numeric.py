@@ -11,6 +11,7 @@ from rewards.mathematics.fields import (
     COMPLEX_FLOATS,
     FLOATS,
     INTEGER_CALLS,
+    BudgetError,
     Digits,
     Env,
     Floats,
@@ -19,27 +20,88 @@ from rewards.mathematics.fields import (
     UndefinedError,
     evaluate,
 )
-from rewards.mathematics.tree import Call, Const, Node, Num, has_call, symbols, walk
+from rewards.mathematics.tree import Call, Const, Node, Num, Pow, children, symbols, walk
 
 DIGITS = 50
 MAX_DIGITS = 1_500
+CORNERS = frozenset(("abs", "sgn", "floor", "ceil", "max", "min", "arg"))
+MAX_SCALES = 8
 CLOSE = 1e-6  # floats further apart, relatively, belong to different values
 
 
-@lru_cache(maxsize=64)
-def points(count: int, whole: bool) -> tuple[tuple[complex, ...], ...]:
-    """Where `count` variables are sampled: the same each time; all positive, all negative, mixed; small and large."""
-    chance = random.Random(20_240 + count)
+Point = tuple[complex, ...]
+
+
+@lru_cache(maxsize=256)
+def points(whole: tuple[bool, ...]) -> tuple[Point, ...]:
+    """Where variables are sampled, the same each time: all positive, all negative, mixed; small and large.
+
+    `whole` says of each variable whether it stands for an integer.
+    """
+    chance = random.Random(20_240 + len(whole))
     found = []
     for trial in range(24):
         low, high = ((0.3, 0.95), (1.1, 4.0), (0.2, 6.0), (5.0, 40.0))[trial % 4]
         row = []
-        for _ in range(count):
+        for integer in whole:
             sign = (1, -1, chance.choice((1, -1)), chance.choice((1, -1)))[(trial // 4 + trial) % 4]
-            real = float(chance.randint(2, 12)) if whole else sign * round(chance.uniform(low, high) * 2**20) / 2**20
-            row.append(complex(real, 0.0 if whole else round(chance.uniform(0.1, 1.2) * 2**20) / 2**20))
+            real = sign * round(chance.uniform(low, high) * 2**20) / 2**20
+            count = chance.randint(2, 25)
+            row.append(complex(count if integer else real, round(chance.uniform(0.1, 1.2) * 2**20) / 2**20))
         found.append(tuple(row))
     return tuple(found)
+
+
+def beyond(nodes: tuple[Node, ...], count: int) -> list[Point]:
+    """Points beyond every constant of expressions with corners or jumps: |x - 1000| is 1000 - x up to 1000 only."""
+    if not count or not any(has_corner(part) for node in nodes for part in walk(node)):
+        return []
+    scales: set[float] = set()
+    for node in nodes:
+        for part in constants(node):
+            value = abs(constant_value(part) or 0.0)
+            scales |= {value, 1 / value if value > 1e-300 else 0.0}
+    found = []
+    for scale in sorted(scale for scale in scales if 4 < scale < 1e150)[:MAX_SCALES]:
+        for real in (2 * scale, -2 * scale, scale + 1, scale - 1, -scale + 1, -scale - 1):
+            found += [tuple(complex(real * (1 + k / 8)) for k in range(count))]
+            found += [
+                tuple(complex(real if k == j else 0.7 + k) for k in range(count)) for j in range(count) if count > 1
+            ]
+    return found
+
+
+def has_corner(node: Node) -> bool:
+    """Whether an expression itself, its parts aside, is not analytic in its variables."""
+    if isinstance(node, Call):
+        return node.name in CORNERS and bool(symbols(node))
+    return isinstance(node, Pow) and isinstance(node.exponent, Num) and node.exponent.value.denominator > 1
+
+
+def constants(node: Node) -> list[Node]:
+    """The largest parts without variables."""
+    if not symbols(node):
+        return [node]
+    return [found for part in children(node) for found in constants(part)]
+
+
+def integers_of(*nodes: Node) -> frozenset[str]:
+    """The variables that must be integers: in the bounds of sums, in gcd and its like."""
+    found: set[str] = set()
+    for node in nodes:
+        for part in walk(node):
+            if isinstance(part, Call) and part.name in INTEGER_CALLS:
+                args = part.args[2:] if part.name in ("sum", "prod") else part.args
+                found.update(name for arg in args for name in symbols(arg))
+    return frozenset(found)
+
+
+def environment(names: list[str], point: Point, field: Floats) -> Env:
+    """The variables' values; over the complex numbers only z and w, with their indices, are not real."""
+    return {
+        name: field.sample(value if name[0] in "zw" and not field.real else complex(value.real))
+        for name, value in zip(names, point, strict=True)
+    }
 
 
 def is_complex(*nodes: Node) -> bool:
@@ -68,22 +130,27 @@ def value_of(node: Node, env: Env, field: Floats) -> Any:
         raise TooLargeError from None
 
 
+def apart(first: Any, second: Any) -> bool:
+    """Whether two floats belong to different values."""
+    largest = max(abs(first), abs(second))
+    return bool(abs(first - second) > CLOSE * largest and largest > 1e-9)
+
+
 def refuted(first: Node, second: Node) -> bool:
     """Whether floats tell two expressions apart at the first points where both have a value that is to be trusted."""
     names = sorted(symbols(first) | symbols(second))
-    complexly = is_complex(first, second)
-    if any(has_call(node, *INTEGER_CALLS) for node in (first, second)):
+    if integers_of(first, second):
         return False
-    field = COMPLEX_FLOATS if complexly else FLOATS
-    for point in points(len(names), False)[:4] if names else ((),):
-        env = {name: field.sample(value) for name, value in zip(names, point, strict=True)}
+    field = COMPLEX_FLOATS if is_complex(first, second) else FLOATS
+    for point in points((False,) * len(names))[:4] if names else ((),):
+        env = environment(names, point, field)
         try:
             values = value_of(first, env, field), value_of(second, env, field)
         except (ImpreciseError, TooLargeError):
             continue
-        if values[0] is None or values[1] is None:
-            continue
-        if abs(values[0] - values[1]) > CLOSE * max(abs(values[0]), abs(values[1])) and max(map(abs, values)) > 1e-9:
+        except BudgetError:
+            return False
+        if values[0] is not None and values[1] is not None and apart(*values):
             return True
     return False
 
@@ -91,54 +158,60 @@ def refuted(first: Node, second: Node) -> bool:
 def equal(first: Node, second: Node) -> bool | None:
     """Whether two expressions have equal values wherever both have one; None if that cannot be told.
 
-    Where one is defined and the other is not, at a point of positive measure, they differ: ln(x^2) is not 2 ln(x).
+    Where one is defined and the other is not, at a point of positive measure, they differ unless their principal
+    complex values agree there: e^{ln x} is x, but ln(x^2) is not 2 ln(x).
     """
     names = sorted(symbols(first) | symbols(second))
     complexly = is_complex(first, second)
-    whole = any(has_call(node, *INTEGER_CALLS) for node in (first, second))
-    outcome = _equal(first, second, names, complexly, whole)
-    if outcome is None and not complexly:  # nowhere defined over the reals
-        outcome = _equal(first, second, names, True, whole)
-    if outcome is None and names and not whole:  # (-1)^n
-        outcome = _equal(first, second, names, complexly, True)
+    whole = integers_of(first, second)
+    mask = tuple(name in whole for name in names)
+    try:
+        outcome = _equal(first, second, names, complexly, mask)
+        if outcome is None and not complexly:  # nowhere defined over the reals
+            outcome = _equal(first, second, names, True, mask)
+        if outcome is None and not all(mask):  # (-1)^n
+            outcome = _equal(first, second, names, complexly, (True,) * len(names))
+    except BudgetError:
+        return None
     return outcome
 
 
-def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: bool) -> bool | None:
-    trusted: list[tuple[complex, ...]] = []  # points to confirm at
+def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: tuple[bool, ...]) -> bool | None:
+    trusted: list[Point] = []  # points to confirm at
     field = COMPLEX_FLOATS if complexly else FLOATS
-    for point in points(len(names), whole) if names else ((),):
-        env = {name: field.sample(value) for name, value in zip(names, point, strict=True)}
+    wanted = 12 if any(whole) else 6
+    further = beyond((first, second), len(names))
+    for number, point in enumerate((*further, *points(whole)) if names else ((),)):
+        env = environment(names, point, field)
         try:
             values = value_of(first, env, field), value_of(second, env, field)
-        except ImpreciseError:
-            trusted.append(point)
-            continue
-        except TooLargeError:
-            if not names:
+        except (ImpreciseError, TooLargeError) as error:
+            if isinstance(error, ImpreciseError) or not names:
                 trusted.append(point)
             continue
         if values[0] is None and values[1] is None:
             continue
         if values[0] is None or values[1] is None:
-            if complexly or (names and whole):
+            if complexly or any(whole):
                 return False
             if not names:
                 return None
             if not continued(first, second, names, point):
                 return False
             continue
-        if abs(values[0] - values[1]) > CLOSE * max(abs(values[0]), abs(values[1])) and max(map(abs, values)) > 1e-9:
+        if apart(*values):
             return False
         trusted.append(point)
-        if len(trusted) >= 6:
+        if number >= len(further) and len(trusted) >= wanted + len(further):
             break
     if not trusted:
         return None
-    return confirmed(first, second, names, trusted, complexly)
+    if len(further) > 8:  # all were compared in floats
+        trusted = trusted[:: len(trusted) // 12 + 1] + trusted[-3:]
+    return confirmed(first, second, names, trusted[:16] if further or any(whole) else trusted[:4], complexly)
 
 
-def continued(first: Node, second: Node, names: list[str], point: tuple[complex, ...]) -> bool:
+def continued(first: Node, second: Node, names: list[str], point: Point) -> bool:
     """Whether the principal complex values agree where only one of two expressions has a real one.
 
     e^{ln x} = x for all x; but not ln(x^2) = 2 ln(x), nor sqrt(x y) = sqrt(x) sqrt(y).
@@ -157,17 +230,15 @@ def literal_digits(*nodes: Node) -> int:
     return int(max(bits, default=0) * 0.302)
 
 
-def confirmed(
-    first: Node, second: Node, names: list[str], trusted: list[tuple[complex, ...]], complexly: bool
-) -> bool | None:
+def confirmed(first: Node, second: Node, names: list[str], trusted: list[Point], complexly: bool) -> bool | None:
     """Equality in DIGITS digits, more if the numbers are longer, at several points."""
     digits = min(DIGITS + literal_digits(first, second), MAX_DIGITS)
     seen = 0
-    for point in trusted[:4]:
-        outcome: bool | None = None
+    for point in trusted:
         for precision in (digits, 2 * digits + 60, MAX_DIGITS):
             field = Digits(precision, not complexly)
-            env = {name: field.sample(value) for name, value in zip(names, point, strict=True)}
+            env = environment(names, point, field)
+            outcome = None
             try:
                 values = value_of(first, env, field), value_of(second, env, field)
             except ImpreciseError:
@@ -180,7 +251,9 @@ def confirmed(
                     outcome = None
                 break
             largest, unit = max(abs(values[0]), abs(values[1])), field.ctx.mpf(10)
-            outcome = bool(abs(values[0] - values[1]) <= largest * unit ** (12 - precision))
+            if precision - field.lost < 40:
+                continue
+            outcome = bool(abs(values[0] - values[1]) <= largest * unit ** (12 + field.lost - precision))
             if outcome or largest > unit ** (16 - precision):
                 break
             outcome = True  # both vanish as far as can be seen; at twice the digits this is certain
@@ -200,6 +273,6 @@ def constant_value(node: Node) -> float | None:
             return None if value is None else float(value)
         except ImpreciseError:
             continue
-        except (TooLargeError, OverflowError):
+        except (TooLargeError, BudgetError, OverflowError):
             return None
     return None

@@ -52,7 +52,7 @@ from rewards.mathematics.words import MULTIPLIERS, PARTS, number_words
 
 MAX_DEPTH = 40
 RELATIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "in", "notin", "~", "equiv"))
-SEPARATORS = frozenset((",", ";", "and", "or"))
+SEPARATORS = frozenset((",", ";", "and", "or", "land", "lor"))
 CLOSERS = frozenset((")", "]", "}", "\\}", "|", "||", "rangle", "rfloor", "rceil", "&", "\\\\"))
 PAIRED = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
 SEVERAL = frozenset(("gcd", "lcm", "max", "min", "binom"))
@@ -229,7 +229,7 @@ class Parser(Primaries):
 
     def set_expression(self) -> Node:
         left = self.sum()
-        while is_set_like(left):
+        while is_set_like(left) or (isinstance(left, Sym) and left.name.isupper()):
             if self.tokens[self.at][:2] == ("sym", "U"):
                 self.tokens[self.at] = ("op", "cup", True)
             found = self.accept("cup", "cap", "setminus")
@@ -237,7 +237,7 @@ class Parser(Primaries):
                 break
             op = {"cup": "union", "cap": "intersection", "setminus": "minus"}[found]
             right = self.sum()
-            if not is_set_like(right):
+            if not is_set_like(right) and not isinstance(right, Sym):
                 raise ParseError("a set operation on what is no set")
             left = SetOp(op, (left, right))
         return left

@@ -214,7 +214,7 @@ class Primaries(Tokens):
 
     def arguments(self, name: str) -> tuple[Node, ...]:
         """In brackets; or, of one argument, the factors that follow."""
-        closing = {"(": ")", "{": "}", "[": "]"}.get(self.op())
+        closing = {"(": ")", "{": "}", "[": "]", "\\{": "\\}"}.get(self.op())
         if closing:
             self.at += 1
             inner = self.statement()
@@ -263,9 +263,15 @@ class Primaries(Tokens):
         lower = self.script()
         self.expect("^")
         upper = expression(self.script())
-        if not (isinstance(lower, Rel) and lower.ops == ("=",) and isinstance(lower.items[0], Sym)):
+        if not (isinstance(lower, Rel) and lower.ops == ("=",) and isinstance(lower.items[0], (Sym, Const))):
             raise ParseError("a sum over what is no range")
-        return Call(name, (expression(self.product()), lower.items[0], expression(lower.items[1]), upper))
+        index = Sym(f"index:{lower.items[0].name}")
+        letter = lower.items[0].name
+        body = tree.replaced(expression(self.product()), lower.items[0], index)
+        body = tree.rename(
+            body, {n: n[: -len(letter)] + "index" for n in tree.symbols(body) if n.endswith("_" + letter)}
+        )
+        return Call(name, (body, index, expression(lower.items[1]), upper))
 
     def fraction(self) -> tuple[Node, Node]:
         self.at += 1

@@ -219,8 +219,19 @@ def built(element: Node, condition: Node) -> RealSet:
         domain = EVERYTHING if inside in WHOLE else real_set(inside)
     if not isinstance(element, Sym) or tree.symbols(condition) != {element.name}:
         raise UnsolvedError("a condition on something else")
+    if isinstance(condition, Rel) and condition.ops == ("=",):
+        return roots(condition, element.name)
     found = intersection(domain, real_set(condition))
     return whole_numbers(found, WHOLE[inside]) if inside in WHOLE else found
+
+
+def roots(equation: Rel, name: str) -> RealSet:
+    """The real solutions of an equation of polynomials."""
+    parts = factors(tree.add(equation.items[0], tree.neg(equation.items[1])), name)
+    zeros = real_roots(parts[0]) if parts and len(parts[1]) == 1 else None
+    if zeros is None:
+        raise UnsolvedError("roots that cannot be written")
+    return normal([piece for zero in zeros for piece in point(zero).pieces])
 
 
 WHOLE = {NamedSet("Z"): -math.inf, NamedSet("N"): None, NamedSet("Z+"): 1.0}

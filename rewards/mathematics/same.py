@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import lru_cache
 
 from rewards.mathematics import tree
 from rewards.mathematics.build import EXPRESSIONS
@@ -423,6 +424,9 @@ def same_parts(gold: Node, answer: Node) -> bool | None:
     first, second = tree.children(gold), tree.children(answer)
     if len(first) != len(second):
         return False
+    commutes = isinstance(gold, SetOp) and isinstance(answer, SetOp) and gold.op == answer.op != "minus"
+    if commutes and every(same(a, b) for a, b in zip(first, reversed(second), strict=True)):
+        return True
     if tree.rebuild(gold, second) != tree.rebuild(answer, second):  # other brackets, other operations
         return False
     return every(same(a, b) for a, b in zip(first, second, strict=True))
@@ -457,15 +461,18 @@ def python_list(many: Values, one: Value) -> bool | None:
 def same_values(first: Values, second: Values) -> bool | None:
     """As sets, multiplicities counted unless both are in braces."""
     left, right = list(first.items), list(second.items)
+    if len(left) * len(right) > MAX_PAIRS and not (fingerprinted(left) and fingerprinted(right)):
+        return None
     if first.braces and second.braces:
         left, right = distinct(left), distinct(right)
     if len(left) != len(right):
         return False
     unknown = False
     for item in left:
-        outcomes = []
+        outcomes: list[bool | None] = []
+        mark = fingerprint(item.node)
         for k, other in enumerate(right):
-            outcome = same_value(item, other)
+            outcome = near(mark, fingerprint(other.node)) and same_value(item, other)
             if outcome:
                 del right[k]
                 break
@@ -477,10 +484,31 @@ def same_values(first: Values, second: Values) -> bool | None:
     return None if unknown else True
 
 
+@lru_cache(maxsize=4_096)
+def fingerprint(node: Node) -> float | None:
+    """The value of an expression at one point, which parts most that differ; None if there is none."""
+    if not isinstance(node, EXPRESSIONS):
+        return None
+    at = {name: Num(Fraction(sum(map(ord, name)) % 89 + 100, 73)) for name in tree.symbols(node)}
+    return constant_value(tree.substitute(node, at))
+
+
+def fingerprinted(values: list[Value]) -> bool:
+    return all(fingerprint(value.node) is not None for value in values)
+
+
+def near(first: float | None, second: float | None) -> bool:
+    """Whether two fingerprints leave it open that the expressions are equal."""
+    if first is None or second is None:
+        return True
+    return abs(first - second) <= 1e-6 * max(1.0, abs(first), abs(second))
+
+
 def distinct(values: list[Value]) -> list[Value]:
     kept: list[Value] = []
     for value in values:
-        if not any(same_value(value, other) for other in kept):
+        mark = fingerprint(value.node)
+        if not any(near(mark, fingerprint(other.node)) and same_value(value, other) for other in kept):
             kept.append(value)
     return kept
 
@@ -492,6 +520,7 @@ def same_assigned(first: Assigned, second: Assigned) -> bool | None:
 
 
 POUND = Fraction("0.45359237")
+MAX_PAIRS = 2_500  # of values without a fingerprint that are compared with each other
 COUNTERS = frozenset("nkmjlN")
 STEM = re.compile(r"([a-zA-Z]+)_[0-9]+")
 
@@ -516,7 +545,8 @@ def inverse_proportion(relation: Relation, value: Value) -> bool:
     """x y = 6 against y = 6/x: linear in y, with a constant that is not 0, so that nothing is gained or lost."""
     difference = tree.add(relation.left, tree.neg(relation.right))
     at = [tree.substitute(difference, {value.name: tree.number(k)}) for k in (0, 1, 2)]
-    if constant_value(at[0]) in (None, 0.0):
+    constant = tree.substitute(at[0], {name: tree.number(2) for name in tree.symbols(at[0])})
+    if constant_value(constant) in (None, 0.0) or equal_expressions(at[0], constant) is not True:
         return False
     slope = tree.add(at[1], tree.neg(at[0]))
     if equal_expressions(tree.add(at[2], tree.neg(at[1])), slope) is not True:

@@ -299,6 +299,14 @@ def substitute(node: Node, values: dict[str, Num]) -> Node:
     return rebuild(node, tuple(substitute(part, values) for part in parts)) if parts else node
 
 
+def replaced(node: Node, old: Node, new: Node) -> Node:
+    """The tree with one leaf for another."""
+    if node == old:
+        return new
+    parts = children(node)
+    return rebuild(node, tuple(replaced(part, old, new) for part in parts)) if parts else node
+
+
 def split_signs(node: Node, upper: bool = True) -> Node:
     """The tree with each plus-minus read as + (or, if not `upper`, as -), each minus-plus the other way."""
     parts = tuple(split_signs(part, upper) for part in children(node))
