@@ -1,21 +1,22 @@
-"""Where the thinking ends and the answer begins."""
+"""Where the thinking ends and the answer begins, for the rewards that judge one of the two."""
 
 from __future__ import annotations
 
+from rewards.mathematics.visible import THINK_TAG, after_thinking
 from rl.experience import Completion, Prompt
-
-OPEN, CLOSE = "<think>", "</think>"
 
 
 def split_thinking(prompt: Prompt, completion: Completion) -> tuple[str, str]:
     """(thinking, answer) of what the template (prompt.prefix) and the policy wrote together, tags left out.
 
-    The answer is what follows the last </think>. A <think> that is never closed has no answer; a text without either
-    tag is all answer. What stands before <think> belongs to neither.
+    The answer is what follows the last </think>; there is none while a <think> is open. A text without tags is all
+    answer. What stands before the first <think> belongs to neither.
     """
     text = prompt.prefix + completion.text
-    thinking, closed, answer = text.rpartition(CLOSE)
-    if not closed:
-        before, opened, thinking = text.partition(OPEN)
-        return (thinking, "") if opened else ("", before)
-    return (thinking.partition(OPEN)[2] if OPEN in thinking else thinking), answer
+    tags = list(THINK_TAG.finditer(text))
+    if not tags:
+        return "", text
+    answer = after_thinking(text)
+    start = 0 if tags[0].group(1) else tags[0].end()
+    end = len(text) if answer is None else tags[-1].start()
+    return THINK_TAG.sub(" ", text[start:end]), answer or ""

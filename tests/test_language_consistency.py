@@ -145,7 +145,8 @@ def test_a_language_that_nobody_knows_is_refused(reward):
         ("<think>", "a", ("a", "")),
         ("", "so <think>a", ("a", "")),
         ("", "a", ("", "a")),
-        ("<think>", "a</think>b</think>c", ("a</think>b", "c")),
+        ("<think>", "a</think>b</think>c", ("a b", "c")),
+        ("", "<thinking>a</thinking>b<think>c", ("a b c", "")),
         ("", "", ("", "")),
     ],
 )
