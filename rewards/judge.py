@@ -107,7 +107,7 @@ async def judge(
     request: more fields of the request, null removes one: {max_tokens: null, max_completion_tokens: 2000}.
     concurrency: requests at a time, in each worker process. Identical requests are made once.
     retries: after 429, 5xx and broken connections, backoff_s * 2^n seconds later or when Retry-After says.
-    timeout_s: of one request. All tries together must fit the reward's deadline in the recipe.
+    timeout_s: of one request. All tries together must fit the term's deadline_s in the recipe.
     api_key_env: the environment variable with the key; where it is not set no key is sent.
     """
     _check(url, template, low, high)

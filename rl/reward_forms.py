@@ -97,6 +97,7 @@ class BoundReward:
     wants_terms: bool  # names a parameter `terms`: the other terms come first
     is_async: bool
     own_process: bool  # says itself that it must not share a process with other rewards, as a model on a GPU does
+    concurrency: int | None  # its parameter of that name, given or by default: how many calls of it may run at once
     _call: Callable[[Prompt, Sequence[Completion], Terms], Any]  # the value, or what is to be awaited for it
     _read: Callable[[Any, int], tuple[Outcome, ...]]  # the value, of so many completions
 
@@ -150,6 +151,7 @@ def bind(function: Callable[..., Any], options: Mapping[str, Any]) -> BoundRewar
         wants_terms=form in ("ours", "group") and "terms" in parameters,
         is_async=_is_async(function),
         own_process=_own_process(function),
+        concurrency=_concurrency(parameters, options),
         _call=_caller(function, parameters, calling, options),
         _read=functools.partial(_read, calling),
     )
@@ -166,6 +168,7 @@ def _bind_rubric(rubric: Any, options: Mapping[str, Any]) -> BoundReward:
         wants_terms=False,
         is_async=True,
         own_process=bool(getattr(rubric, "own_process", False)),
+        concurrency=None,
         _call=lambda prompt, completions, terms: reward_rubric.score(rubric, prompt, completions),
         _read=lambda values, size: values,
     )
@@ -290,6 +293,14 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 def _own_process(function: Callable[..., Any]) -> bool:
     return any(bool(getattr(layer, "own_process", False)) for layer in _layers(function))
+
+
+def _concurrency(parameters: Parameters, options: Mapping[str, Any]) -> int | None:
+    """None where it has no such parameter, or one that is no number above 0."""
+    if "concurrency" not in parameters:
+        return None
+    number = options.get("concurrency", parameters["concurrency"].default)
+    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

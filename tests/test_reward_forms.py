@@ -224,6 +224,24 @@ def test_a_process_of_its_own_is_asked_for_by_an_attribute():
     assert all(bind(one, {}).own_process for one in (heavy, logged(heavy), functools.partial(heavy)))
 
 
+def test_a_partial_of_an_async_object_is_async():
+    assert bind(functools.partial(AsyncLength()), {}).is_async
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "expected"),
+    [
+        ("problem, completion, *, concurrency=16", {}, 16),
+        ("problem, completion, *, concurrency=16", {"concurrency": 4}, 4),
+        ("problem, completion, *, concurrency=None", {}, None),
+        ("problem, completion, *, concurrency", {"concurrency": 0}, None),
+        ("problem, completion", {}, None),
+    ],
+)
+def test_a_function_may_say_how_many_calls_of_it_run_at_once(parameters, options, expected):
+    assert bind(function_of(parameters, prefix="async "), options).concurrency == expected
+
+
 # Options
 
 
