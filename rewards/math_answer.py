@@ -23,6 +23,7 @@ from rl.experience import Completion, Prompt, Verdict
 
 Verifier = Literal["own", "math_verify"]
 
+OR = re.compile(r"\s(?:or|\\text\{\s?or\s?\})\s")
 MAX_QUESTION_CHARS = 20_000  # that are searched for the answer
 SPACES = re.compile(r"\\[,;:! ]|[\s$~]+")
 FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}|\\[dt]?frac([0-9])([0-9])")
@@ -31,7 +32,7 @@ PLAIN_SIGNS = {
     **dict.fromkeys(["\\times", "\\cdot", "\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"], "*"),
     **dict.fromkeys(["\\div", "\N{DIVISION SIGN}"], "/"),
     **{"\\dbinom": "\\binom", "\\tbinom": "\\binom", "\N{MINUS SIGN}": "-", "**": "^"},
-    **dict.fromkeys(["\\left", "\\right", "{", "}"], ""),
+    **dict.fromkeys(["\\left", "\\right", "\\text", "\\mathrm", "{", "}"], ""),
 }
 UNSEEN = re.compile(r"\\(?:[hv]?phantom|color\{white\}|textcolor\{white\})")
 TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
@@ -137,15 +138,22 @@ def _judged(gold: str, found: extract.Extracted, verifier: Verifier) -> Verdict:
     assert found.answer is not None
     verdict = _compared(gold, found.answer, verifier)
     if verdict.state != "ok":
-        several = len(found.parts) > 1 and set(found.others) < set(found.parts) and not ONE_NUMBER.fullmatch(gold)
-        together = _compared(gold, ", ".join(found.parts), verifier) if several else verdict
-        return together if together.state == "ok" else verdict
+        return Verdict(1.0) if _together(gold, found, verifier) else verdict
     for other in found.others:
         beside = _compared(gold, other, verifier)
-        if beside.state != "ok":
+        if beside.state != "ok" and _compared(found.answer, other, verifier).state != "ok":  # "1.5 hours or 90 minutes"
             reason = f"{_short(other)} is claimed beside {_short(found.answer)}"
             return Verdict(state="undecided" if beside.state == "undecided" else "wrong", reason=reason)
     return verdict
+
+
+def _together(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
+    """Whether the claims are the parts of a gold of several values, or one value written twice ("3/4 or 0.75")."""
+    if len(found.parts) > 1:
+        apart = ONE_NUMBER.fullmatch(gold) or not set(found.others) < set(found.parts)
+        return not apart and _compared(gold, ", ".join(found.parts), verifier).state == "ok"
+    ways = OR.split(found.answer or "", maxsplit=4)
+    return len(ways) > 1 and all(_compared(gold, way.strip("$ "), verifier).state == "ok" for way in ways)
 
 
 @lru_cache(maxsize=8192)  # the completions of a group share the gold, and often the answer
@@ -171,7 +179,9 @@ def _evasion(answer: str, gold: str, question: str) -> str:
     sides = _bare(answer).split("=")
     if len(set(sides)) < len(sides) and _bare(answer) != _bare(gold):
         return "says nothing"
-    return "is what the question asks to work out" if question and _repeats(answer, gold, question) else ""
+    if question and any(_repeats(side, gold, question) for side in {answer, answer.rpartition("=")[2]}):
+        return "is what the question asks to work out"
+    return ""
 
 
 def _repeats(answer: str, gold: str, question: str) -> bool:

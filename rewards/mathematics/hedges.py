@@ -34,18 +34,20 @@ TRIGGERS = word_set(
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
     "value result equals equal to either just so sorry let me say well hmm x y n s now one choice option final correct",
-    "equivalently simply oh my a that's meant",
+    "equivalently simply however more precisely exactly oh my a that's meant",
 )
 LINKS = TRIGGERS | FILLERS
 MAX_WORDS = 12
 GLUE = re.compile(r"[\s$*_(),.:;!?=\\\])'-]*+")
 WORD = re.compile(r"(?a)[a-zA-Z]++")
+SYMBOLS = frozenset("xynXYNAS")  # not words unless they are x in "x = 6"
 EQUALS = re.compile(r"\s*+=")
 VALUE = re.compile(NUMBER)
 OFFERING = word_set("or maybe perhaps possibly")
 ROUNDED = word_set("about approximately approx roughly around nearly almost circa")
 PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,30}\b[^\\]*?){2}")
-OPERATOR = re.compile(r"[a-zA-Z]|[ $]*+(?:[-+*/^=_({]|\\(?:cdot|times|div|pm))")
+OPERATOR = re.compile(r"[a-zA-Z]|[ $]*+(?:[-+*/^=_({]|\\(?:cdot|times|div|pm|[dt]?frac|sqrt|pi))")
+UNIT = re.compile(r"(?a) ?[a-zA-Z]{2,20}(?=[ $*_)]{0,4}(?:[.,;?!\n]|\Z))")
 BRACKETED = re.compile(r"(?ai)[ $*_\\]*+\([ $]*+or\b")
 FORMULA = re.compile(r"[ $*_:]*+(?P<value>[^\n;?!]{1,80}?)(?=[.,]?(?:\s*+\Z|\n|[;?!]|[.,]\s))")
 OPENERS = OFFERING | {"if"}
@@ -114,7 +116,7 @@ def _offered(after: str, for_words: bool) -> str | None:
         word = WORD.match(after, start)
         if word is None or word.group().lower() not in LINKS:
             break
-        if word.group().lower() in ("x", "y", "n") and not EQUALS.match(after, word.end()):
+        if word.group() in SYMBOLS and not EQUALS.match(after, word.end()):
             break
         words.append(word.group().lower())
         position = word.end()
@@ -122,10 +124,10 @@ def _offered(after: str, for_words: bool) -> str | None:
     if not hedging and TRIGGERS.isdisjoint(words):
         return None
     start -= 1 if after[start - 1 : start] == "-" else 0
-    if value := VALUE.match(after, start):
-        ended = ENDED.match(after, value.end())
-        if ended or (hedging and not OPERATOR.match(after, value.end())):
-            return value.group()
+    value = VALUE.match(after, start)
+    if value and (ENDED.match(after, value.end()) or (hedging and not OPERATOR.match(after, value.end()))):
+        unit = UNIT.match(after, value.end())
+        return after[start : unit.end() if unit else value.end()]
     in_brackets = BRACKETED.match(after) is not None
     formula = FORMULA.match(after, position) if hedging else None
     if formula is None or "\\boxed" in formula["value"] or not WORD_OR_DIGIT.search(formula["value"]):

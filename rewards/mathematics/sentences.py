@@ -7,12 +7,14 @@ from collections.abc import Callable
 from itertools import zip_longest
 
 from rewards.mathematics.claims import BOX, MAX_ANSWER_CHARS, MAX_CLAIMS, Claim, is_plain, plain_ones, stripped
-from rewards.mathematics.hedges import HEDGED, word_set
+from rewards.mathematics.hedges import HEDGED, NUMBER, word_set
 from rewards.mathematics.visible import quoted
 
-ANSWER_WORD = re.compile(r"(?ai)\banswers?+(?![a-z])")
+ANSWER_WORD = re.compile(r"(?ai)(?<![a-z])answers?+(?![a-z])")
 TO_WHAT = r"(?: to (?:the|this|your|that) (?:question|problem|above))?"
-IS = re.compile(rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+(?:[:=]|(?:is|are|will be|must be|would be)\b)[\s*_`:=]{{0,12}}+")
+IS = re.compile(
+    rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+(?:[:=]|[-=]>|\u2192|(?:is|are|will be|must be|would be)\b)[\s*_`:=]{{0,12}}+"
+)
 HEADING = re.compile(r"(?ai)[*_`: ]{0,6}+\n[\s*_`]{0,12}+(?!is\b|are\b)")  # the answer stands below
 HEADING_BEFORE = re.compile(r"(?ai)[\s#*_`0-9.)]*+(?:(?:the|final|my|correct)[ ]++){0,3}\Z")
 FILLERS = re.compile(
@@ -36,6 +38,11 @@ SENTENCE_END = re.compile(
             r"\s-\s(?=[a-zA-Z]{2})|\s(?:--|---|\u2013|\u2014)\s",
         )
     )
+)
+# "3 bolts of fabric", "18 dollars a day": what follows the unit says nothing more of the number.
+AFTER_UNIT = re.compile(
+    rf"(?ai)(\$?{NUMBER} ?(?!(?:out|more|less|times|percent)\b)[a-z]{{3,20}}) "
+    r"(?:of|from|a|an|per|in|for|to|on|at|by|each|every|with|left|away)\b[a-z '\u2019-]*+"
 )
 DISPLAY = (("$$", "$$"), (r"\[", r"\]"))
 DESCRIPTION = re.compile(r"[a-z][a-z ,'\u2019-]*+")
@@ -122,7 +129,9 @@ def _sentence(text: str, start: int, stop: int) -> tuple[str, int]:
     if start + end == stop < len(text):  # "5, or the answer is 6"
         end = len(BEGINNING.sub("", rest))
     content = rest[:end].replace("** ", " ")  # of "**5** apples"
-    return stripped(content.strip(" *_`").rstrip(" .*_`!?")), start + end
+    content = stripped(content.strip(" *_`").rstrip(" .*_`!?"))
+    measured = AFTER_UNIT.fullmatch(content)
+    return measured[1] if measured else content, start + end
 
 
 def _not_retracted(text: str, claims: list[Claim]) -> list[Claim]:
