@@ -66,8 +66,9 @@ def test_each_recipe_says_in_its_first_line_what_it_is():
 def test_each_part_fits_into_a_recipe(part):
     if part == "rollout=replay":
         config = config_of("recipe=grpo_math", part, "rollout.path=somewhere")
-    elif part == "rewards=code":
-        config = config_of("recipe=grpo_math", part, "eval.correct=code_tests")
+    elif part in ("rewards=code", "rewards=reasoning_gym"):
+        correct = {"rewards=code": "code_tests", "rewards=reasoning_gym": "reasoning_gym"}[part]
+        config = config_of("recipe=grpo_math", part, f"eval.correct={correct}")
     elif part == "model=tiny":
         config = config_of("recipe=grpo_tiny")
     else:
@@ -98,3 +99,10 @@ def test_r1_zero_math_has_the_papers_hyperparameters():
 
 def test_the_recipes_of_the_readme_exist():
     assert {"grpo_tiny", "grpo_math", "r1_zero_math", "grpo_countdown"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_recipe_spares_a_completion_without_an_answer(name):
+    config = config_of(f"recipe={name}")
+    (outcome,) = [term for term in reward_terms(config.rewards) if term.name == config.eval.correct]
+    assert outcome.no_answer == "zero"
