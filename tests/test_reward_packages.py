@@ -7,9 +7,11 @@ from __future__ import annotations
 import asyncio
 import re
 
+import openai
 import pytest
 import trl.rewards
 import verifiers
+from judge_server import Server
 from reward_functions import score_with
 from trl.rewards import (
     accuracy_reward,
@@ -263,6 +265,25 @@ def test_the_math_rubric_of_verifiers(score, make_prompt, make_completion):
     found = score(rubric, *texts, **{**FOUR, "prefix": "<think>"})
     assert found == (1.0, 0.0, 0.0, 1.0)
     asyncio.run(rubric.teardown())
+
+
+async def approved(judge, prompt, completion, answer, state):
+    return float((await judge(prompt, completion, answer, state)).startswith("yes"))
+
+
+def test_the_judge_rubric_of_verifiers(score):
+    server = Server()
+    server.act = lambda body: (
+        200,
+        {},
+        server.judgement("yes" if "It is 4." in body["messages"][0]["content"] else "no"),
+    )
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+    rubric = verifiers.JudgeRubric(judge_client=client)
+    rubric.add_reward_func(approved)
+    assert score(rubric, "It is 4.", "It is 5.", **FOUR) == (1.0, 0.0)
+    assert all("What is 1/6 + 1/6?" in body["messages"][0]["content"] for body in server.bodies)
+    server.stop()
 
 
 def test_where_a_rubric_would_score_0_for_a_function_that_raised_there_is_no_value(score, make_prompt, make_completion):
