@@ -24,11 +24,11 @@ from rewards.mathematics.tree import (
 from rewards.mathematics.words import number_words
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]{1,300}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,20})(?:\.[0-9]{1,300})?")
-PREFIX = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:(?:the )?(?:final |correct )?answer(?: is|:)|approximately|approx\.?|about|roughly"
-    r"|exactly|option|choice)[ :]+(?=\S)",
-    re.IGNORECASE,
+SAYING = (
+    r"(?:(?:(?:the )?(?:final |correct )?answer(?: is|:)|approximately|approx\.?|about|roughly|exactly|option|choice)"
+    r" *:? *)"
 )
+PREFIX = re.compile(rf"{SAYING}(?<=[ :])(?=\S)|\\text\s*\{{\s*{SAYING}\}}\s*(?=\S)", re.IGNORECASE)
 EXCEPT = re.compile(
     r"(?:x\s*(?:=|\\in)\s*)?(?:\\text\s*\{)?\s*all (?:real numbers|reals)(?: x)?,? "
     r"(?:except|other than|but|excluding)(?: for)?\s*\}?"
@@ -55,7 +55,9 @@ def read(text: str) -> Node:
     if special is not None:
         return special
     try:
-        return polish(parse(forms.rewritten(PREFIX.sub("", text, count=1) if PREFIX.match(text) else text)))
+        if match := PREFIX.match(forms.unwrapped(text)):
+            return polish(parse(forms.rewritten(forms.unwrapped(text)[match.end() :])))
+        return polish(parse(forms.rewritten(text)))
     except (ParseError, RecursionError) as error:
         words = text_answer(text)
         return Text(words) if words else Unread(text, str(error))

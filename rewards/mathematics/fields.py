@@ -422,10 +422,11 @@ def call(node: Call, env: Env, field: Floats) -> Any:
         case "rad":
             return x
         case "floor" | "ceil":
-            return field.whole(name, x)
+            return field.whole(name, real_part(x, field))
         case "arccot":
             return constant("pi", field) / 2 - field.call("arctan", x)
         case "sgn":
+            x = real_part(x, field)
             return (x > 0) - (x < 0) + 0 * x
         case "max" | "min" if field.real:
             return max(args) if name == "max" else min(args)
@@ -446,6 +447,15 @@ def call(node: Call, env: Env, field: Floats) -> Any:
         case "f":
             return x * x * field.num(Fraction(77, 100)) + sum(arg * (k + 3) for k, arg in enumerate(args)) / 7
     raise UndefinedError(f"{name} has no value")
+
+
+def real_part(x: Any, field: Floats) -> Any:
+    """The value, which must be real: of jumps there is no other."""
+    if field.real:
+        return x
+    if abs(x.imag) > 1e-12 * abs(x):
+        raise UndefinedError
+    return x.real
 
 
 def factorial(x: Any, field: Floats) -> Any:

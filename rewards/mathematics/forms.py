@@ -71,8 +71,7 @@ NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 def special(text: str) -> Node | None:
     """The tree of a letter, a time, a date, an ordinal, or a number in another base; None for anything else."""
-    if match := WHOLE_TEXT.fullmatch(text):
-        text = match[1].strip()
+    text = unwrapped(text)
     if match := CHOICE.fullmatch(text):
         return Sym(match[1] or match[2])
     if match := TIME.fullmatch(text):
@@ -90,6 +89,12 @@ def special(text: str) -> Node | None:
             except ValueError:
                 return None
     return date(re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", text).replace("\\ ", " ").replace("~", " "))
+
+
+def unwrapped(text: str) -> str:
+    r"""The content of a \\text{...} that is all."""
+    match = WHOLE_TEXT.fullmatch(text)
+    return match[1].strip() if match else text
 
 
 def time(hours: int, minutes: int, half: str | None) -> Node | None:

@@ -45,6 +45,13 @@ class ParseError(ValueError):
 
 VECTORS = frozenset(("vec", "overrightarrow", "widevec", "hat", "mathbf", "boldsymbol", "bm", "widehat"))
 VECTOR = re.compile(r"\s*(?:\{\s*(\\[ij]math|[a-zA-Z]{1,3})\s*\}|(\\[ij]math|[a-zA-Z]))")
+ENVIRONMENT = re.compile(
+    r"\\(?:begin|end)\s*\{(?:aligned|align\*?|equation\*?|gather\*?|gathered|split|displaymath|math)\}"
+)
+DECORATION = re.compile(
+    r"\\(?:(?:text)?color|tag\*?|label|[hv]space\*?|[hv]?phantom|hskip|kern)\s*\{[^{}]{0,40}\}|\\(?:checkmark|blacksquare|square|qed)"
+)
+HTML = re.compile(r"</?(?:b|i|em|strong|u|span|p|div|br|sub|sup|code)\s*/?>", re.IGNORECASE)
 SKIP = re.compile(r"[\s~]+")
 NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9a-zA-Z]))?")
 THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|,[0-9])(?:\.[0-9]+)?")
@@ -120,13 +127,21 @@ def _one_char(char: str) -> str:
 
 def normalise(text: str) -> str:
     r"""The text in ASCII, stripped of math delimiters, of \boxed, and of the period at its end."""
-    text = to_ascii(text).strip()
+    text = undecorated(to_ascii(text).strip())
     while text.endswith("\\\\"):
         text = text[:-2].rstrip()
     for _ in range(4):
         before = text
         text = text.strip().rstrip(".").strip() if not text.endswith("..") else text.strip()
-        for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`")):
+        for opening, closing in (
+            ("$$", "$$"),
+            ("$", "$"),
+            ("\\(", "\\)"),
+            ("\\[", "\\]"),
+            ("**", "**"),
+            ("*", "*"),
+            ("`", "`"),
+        ):
             inside = text[len(opening) : -len(closing)]
             if (
                 len(text) > len(opening + closing)
@@ -141,6 +156,20 @@ def normalise(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def undecorated(text: str) -> str:
+    """The text without colours, tags, spaces of a given width, environments of one formula, and HTML."""
+    if "\\" in text:
+        text, count = ENVIRONMENT.subn(" ", text)
+        if count:
+            text = text.replace("&", " ")
+        text = DECORATION.sub(" ", text)
+    if "<" in text:
+        text = HTML.sub(" ", text)
+    if ":=" in text:
+        text = text.replace(":=", "=")
+    return text.strip().removeprefix("=").removesuffix(":").strip()
 
 
 def _closing(text: str, start: int) -> int:

@@ -149,7 +149,9 @@ def is_name(node: Node) -> str:
     match node:
         case Sym(name):
             return name
-        case Call("f", args) if all(isinstance(arg, (Sym, Num)) for arg in args):
+        case Call("f", (Num(value),)):
+            return f"f({value})"
+        case Call("f", args) if all(isinstance(arg, Sym) for arg in args):
             return "f()"
         case Call("abs", (inner,)) if is_name(inner):
             return f"|{is_name(inner)}|"
@@ -157,8 +159,8 @@ def is_name(node: Node) -> str:
             return f"{above}'" if below in ARGUMENTS else ""
         case Mul((Sym(name), Sym(argument))) if name[0] in FUNCTION_NAMES and argument in ARGUMENTS:
             return f"{name}()"  # g(x), read as a product
-        case Mul((Num(), Sym(name))) if name[0] in FUNCTION_NAMES - {"y", "r"}:
-            return f"{name}()"  # g(2)
+        case Mul((Num(value), Sym(name))) if name[0] in FUNCTION_NAMES - {"y", "r"}:
+            return f"{name}({value})"  # g(2)
         case Mul((tree.Pow(Sym(name), tree.MINUS_ONE), Sym(argument))) if argument in ARGUMENTS:
             return f"{name}^-1()"
         case Mul(items) if len(items) <= 4 and all(isinstance(item, (Sym, Const)) for item in items):
@@ -176,6 +178,8 @@ def relation_meaning(node: Rel) -> Meaning | None:
         return equation(node.items)
     if node.ops in (("in",), ("notin",)):
         name, right = is_name(node.items[0]), node.items[1]
+        if not name:
+            return Value(node)
         inner = meaning(right)
         if node.ops == ("in",) and isinstance(inner, Reals):
             return Reals(inner.reals, name)

@@ -79,7 +79,8 @@ LAYOUT = {
     "middle", "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "quad", "qquad", "hspace", "vspace",
     "phantom", "mathstrut", "strut", "thinspace", "enspace", "space", "nonumber", "hfill", "centering", "bf", "rm",
     "it", "large", "Large", "small", "boxed", "fbox", "mathbf", "boldsymbol", "mathit", "bm", "mathcal", "mathsf",
-    "mathfrak", "vec", "overrightarrow", "hat", "widehat", "tilde", "underline", "cancel", "mathop", "ensuremath",
+    "mathfrak", "vec", "overrightarrow", "hat", "widehat", "tilde", "underline", "pmb", "huge", "Huge", "LARGE",
+    "tiny", "normalsize", "mathop", "ensuremath",
     "smash", "mathord", "mathrel", "mathbin", "color", "angle", "triangle", "therefore", "because", "implies",
     "Rightarrow",
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from functools import lru_cache
@@ -25,7 +26,9 @@ from rewards.mathematics.tree import Call, Const, Node, Num, Pow, children, symb
 DIGITS = 50
 MAX_DIGITS = 1_500
 CORNERS = frozenset(("abs", "sgn", "floor", "ceil", "max", "min", "arg"))
-MAX_SCALES = 8
+JUMPS = frozenset(("sgn", "floor", "ceil"))
+MAX_SCALES = 12
+MAX_FURTHER = 150
 CLOSE = 1e-6  # floats further apart, relatively, belong to different values
 
 
@@ -44,6 +47,8 @@ def points(whole: tuple[bool, ...]) -> tuple[Point, ...]:
         low, high = ((0.3, 0.95), (1.1, 4.0), (0.2, 6.0), (5.0, 40.0))[trial % 4]
         row = []
         for integer in whole:
+            if trial >= 6:
+                low, high = chance.choice(((0.3, 0.95), (1.1, 4.0), (0.2, 6.0), (5.0, 40.0)))
             sign = (1, -1, chance.choice((1, -1)), chance.choice((1, -1)))[(trial // 4 + trial) % 4]
             real = sign * round(chance.uniform(low, high) * 2**20) / 2**20
             count = chance.randint(2, 25)
@@ -54,21 +59,28 @@ def points(whole: tuple[bool, ...]) -> tuple[Point, ...]:
 
 def beyond(nodes: tuple[Node, ...], count: int) -> list[Point]:
     """Points beyond every constant of expressions with corners or jumps: |x - 1000| is 1000 - x up to 1000 only."""
-    if not count or not any(has_corner(part) for node in nodes for part in walk(node)):
-        return []
     scales: set[float] = set()
     for node in nodes:
         for part in constants(node):
             value = abs(constant_value(part) or 0.0)
-            scales |= {value, 1 / value if value > 1e-300 else 0.0}
+            scales |= {value, 1 / value} if 1e-150 < value < 1 else {value}
+    wanted = sorted(scale for scale in scales if 1e-150 < scale < 1e150)[:MAX_SCALES]
+    reals = [(a + b) / 2 for a, b in itertools.pairwise(wanted)]
+    for scale in wanted:
+        reals += [2.0113 * scale, 0.5137 * scale, scale + 1.0037, scale - 1.0037]  # and not on a zero or pole
     found = []
-    for scale in sorted(scale for scale in scales if 4 < scale < 1e150)[:MAX_SCALES]:
-        for real in (2 * scale, -2 * scale, scale + 1, scale - 1, -scale + 1, -scale - 1):
-            found += [tuple(complex(real * (1 + k / 8)) for k in range(count))]
-            found += [
-                tuple(complex(real if k == j else 0.7 + k) for k in range(count)) for j in range(count) if count > 1
-            ]
-    return found
+    for real in (sign * real for real in reals for sign in (1, -1)):
+        found.append(tuple(complex(real * (1 + k / 8)) for k in range(count)))
+        found += [tuple(complex(real if k == j else 0.7 + k) for k in range(count)) for j in range(count) if count > 1]
+    return found[:MAX_FURTHER]
+
+
+def at_jumps(first: Node, second: Node) -> list[float]:
+    """Where floor, sgn and their like may jump: 0, the constants of the expressions, and twice these."""
+    values = {abs(constant_value(part) or 0.0) for node in (first, second) for part in constants(node)}
+    values |= {1 / value for value in values if 1e-150 < value < 1}
+    wanted = [value for value in sorted(values) if value < 1e150][:MAX_SCALES]
+    return [0.0, *(factor * value for value in wanted for factor in (1, -1, 2))]
 
 
 def has_corner(node: Node) -> bool:
@@ -178,20 +190,27 @@ def equal(first: Node, second: Node) -> bool | None:
 
 def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: tuple[bool, ...]) -> bool | None:
     trusted: list[Point] = []  # points to confirm at
+    doubtful: list[Point] = []  # and those where floats did not serve
     field = COMPLEX_FLOATS if complexly else FLOATS
-    wanted = 12 if any(whole) else 6
-    further = beyond((first, second), len(names))
+    corners = any(has_corner(part) for node in (first, second) for part in walk(node))
+    wanted = 24 if corners else 12 if any(whole) else 6
+    further = beyond((first, second), len(names)) if corners else []
+    jumps = [part for node in (first, second) for part in walk(node) if isinstance(part, Call) and part.name in JUMPS]
+    landings = [tuple(complex(scale) for _ in names) for scale in at_jumps(first, second)] if jumps and names else []
+    further = landings + further
     for number, point in enumerate((*further, *points(whole)) if names else ((),)):
         env = environment(names, point, field)
         try:
             values = value_of(first, env, field), value_of(second, env, field)
         except (ImpreciseError, TooLargeError) as error:
             if isinstance(error, ImpreciseError) or not names:
-                trusted.append(point)
+                doubtful.append(point)
             continue
         if values[0] is None and values[1] is None:
             continue
         if values[0] is None or values[1] is None:
+            if number < len(landings):
+                continue
             if complexly or any(whole):
                 return False
             if not names:
@@ -202,13 +221,11 @@ def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: 
         if apart(*values):
             return False
         trusted.append(point)
-        if number >= len(further) and len(trusted) >= wanted + len(further):
+        if number >= len(further) and number >= len(further) + wanted - 1:
             break
-    if not trusted:
-        return None
-    if len(further) > 8:  # all were compared in floats
-        trusted = trusted[:: len(trusted) // 12 + 1] + trusted[-3:]
-    return confirmed(first, second, names, trusted[:16] if further or any(whole) else trusted[:4], complexly)
+    most = 16 if further or any(whole) else 4
+    chosen = doubtful[:most] + trusted[-most:]
+    return confirmed(first, second, names, chosen, complexly) if chosen else None
 
 
 def continued(first: Node, second: Node, names: list[str], point: Point) -> bool:

@@ -178,6 +178,8 @@ class Parser(Primaries):
         words = 0
         while self.kind() != "end" and self.op() not in SEPARATORS and not (self.op() in CLOSERS and not parts):
             kind, value, gap = self.tokens[self.at]
+            if value == "=" and words:
+                break
             if kind == "op" and value in CLOSERS and value not in ("}", ")"):
                 break
             if gap or kind == "word":
@@ -189,7 +191,10 @@ class Parser(Primaries):
             self.at += 1
         if not words:
             return None
-        return Text(" ".join("".join(part for part in parts if part not in NO_TEXT).lower().split()))
+        text = Text(" ".join("".join(part for part in parts if part not in NO_TEXT).lower().split()))
+        if self.accept("="):  # Area = 5
+            return Rel(("=",), (text, self.set_expression()))
+        return text
 
     def relation(self) -> Node:
         items = [self.set_expression()]

@@ -335,9 +335,9 @@ def ratio_items(node: Node) -> tuple[Node, ...] | None:
 
 
 def same_ratio(gold: Node, answer: Node) -> bool | None:
-    """3:4 = 6:8 = 3/4. What can be a time of day is equal to another such only as a time."""
+    """3:4 = 6:8 = 3/4. What can be a time of day is no ratio, but for 4:15 and its like."""
     for item in (gold, answer):
-        if isinstance(item, Time) and math.gcd(*divmod(item.minutes, 60)) != 1:  # 3:30 is a time, 4:15 may be a ratio
+        if isinstance(item, Time) and (item.minutes % 60 < 10 or math.gcd(*divmod(item.minutes, 60)) != 1):
             return False
     items = ratio_items(gold), ratio_items(answer)
     if items[0] and items[1]:
