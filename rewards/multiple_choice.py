@@ -57,7 +57,7 @@ def multiple_choice(
         named = {_option(claim, choices) for claim in (found.answer, *found.others)}
         named |= set(SAID.findall(text)) if found.source != "phrase" else set()
         return Verdict(float(named == {right}))
-    named = _named(text, choices)
+    named = {letter for letter in _named(text, choices) if not choices or letter in choices}
     if not named:
         return Verdict(state="no_answer", reason=found.reason)
     return Verdict(float(named == {right}))

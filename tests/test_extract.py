@@ -43,6 +43,7 @@ def test_the_examples_in_the_docstrings_hold(module):
         (r'The "good" ones are \boxed{5}, the "bad" ones 7.', "5"),
         # blocks
         ("<answer> 8 </answer>", "8"),
+        ("<answer>`8`</answer>", "8"),
         ("<answer>The answer is 8.</answer>", "8"),
         ("<answer>4 + 4 = 8\n#### 8</answer>", "8"),
         (r"<answer>it is \boxed{7}</answer>", "7"),
@@ -110,6 +111,7 @@ def test_the_answer_is_found(text, answer):
         (r"<thinking>\boxed{5}</thinking>", "", None),
         (r"[THINK]\boxed{5}[/THINK]", "", None),
         (r"<THINK>\boxed{5}", "", None),
+        (r"Let me [think]: \boxed{5}", "", "5"),
     ],
 )
 def test_only_what_follows_the_thinking_counts(text, prefix, answer):
@@ -235,6 +237,8 @@ def test_the_question_repeated_is_no_claim():
 def test_the_last_number_counts_only_if_asked_for():
     assert extract_answer("first 3, then 1,234.5.", allow_last_number=True).answer == "1,234.5"
     assert extract_answer("first 3, then 1,234.5.").answer is None
+    assert extract_answer("so it is \u22125", allow_last_number=True).answer == "\u22125"
+    assert extract_answer("so it is 7-5", allow_last_number=True).answer == "5"
     assert extract_answer("it is 3 or 4", allow_last_number=True).others == ("3",)
 
 

@@ -43,7 +43,7 @@ PLACEHOLDERS = word_set("... \\ldots \\dots ? _ answer") | {"", "your answer", "
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace \{ is text, not structure
 BARE_END = re.compile(r"[\s$,;]|\\[)\]]|\.(?:\s|\Z)")  # where \boxed 5 ends
 HASHES = re.compile(r"(?<!#)####(?!#)")
-LAST_NUMBER = re.compile(r"-?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
+LAST_NUMBER = re.compile(r"(?:(?<![0-9a-zA-Z)])[-\u2212])?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Extracted:
 
 
 def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_last_number: bool = False) -> Extracted:
-    r"""The answer that a completion gives. Linear in the length of the text; raises for no text.
+    r"""The answer that a completion gives. Linear in the length of the text; no text makes it raise.
 
     question: repeated word for word in the completion, it is not the completion's own claim.
     prefix: the beginning of the answer that the template wrote, often "<think>".
@@ -184,7 +184,7 @@ def _blocks(text: str) -> list[Claim]:
             if content and not BOX.search(content):  # a box within is a claim already
                 inner = [*_hashes(content), *phrases(content)]
                 claim = inner[-1].text if inner else content
-                found.append(Claim(stripped(claim), position + opening, end + len("</answer>")))
+                found.append(Claim(stripped(claim).strip("`") or claim, position + opening, end + len("</answer>")))
         position = end + len("</answer>")
     return found
 

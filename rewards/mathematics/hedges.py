@@ -1,6 +1,6 @@
 r"""Words beside a claim that take it back or put another one beside it: "\boxed{5} or maybe 6", "not \boxed{5}".
 
-Only what stands next to the claim is read, at most REACH characters, by expressions that cannot backtrack.
+Only what stands next to the claim is read, at most REACH characters: whatever the text, the time is bounded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def word_set(*lines: str) -> frozenset[str]:
     return frozenset(" ".join(lines).split())
 
 
-NUMBER = r"-?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
+NUMBER = r"[-\u2212]?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
 
 NEGATED_BEFORE = re.compile(
     r"(?ai)(?:\b(?:not|never|cannot|isn|wasn|neither|wrong|incorrect|false|bad|instead of)\b|n['\u2019]?t\b)"
