@@ -367,7 +367,44 @@ ODDITIES: dict[str, Callable[[], str]] = {
 for _seed in range(12):  # malformed at random, long and short
     ODDITIES[f"drawn tokens {_seed}"] = lambda seed=_seed: drawn_tokens(40 * (seed + 1), seed)  # type: ignore[misc]
 
-CASES: dict[str, Callable[[], str]] = HUGE_VALUES | POLYNOMIALS | FRACTIONS | NESTING | SIZES | ODDITIES
+COMPUTED: dict[str, Callable[[], str]] = {  # what a grader may try to carry out
+    "double sum": lambda: r"\sum_{i=1}^{1000}\sum_{j=1}^{1000} ij",
+    "triple sum": lambda: r"\sum_{i=1}^{200}\sum_{j=1}^{200}\sum_{k=1}^{200} ijk",
+    "sum of towers": lambda: r"\sum_{k=1}^{9} k^{k^{k}}",
+    "sum of factorials": lambda: r"\sum_{k=1}^{1000} k!",
+    "sum of 10000 roots": lambda: r"\sum_{k=1}^{10000}\sqrt{k}",
+    "sum to 10^18": lambda: r"\sum_{k=1}^{10^{18}} k",
+    "sum from minus 10^9": lambda: r"7+\sum_{k=-10^9}^{10^9} k",
+    "sum to a sum": lambda: r"\sum_{k=1}^{\sum_{j=1}^{1000}j} k",
+    "product of 2500 factors": lambda: r"\prod_{a=1}^{50}\prod_{b=1}^{50}(x+a+b)",
+    "product of factorials": lambda: r"\prod_{k=1}^{500}k!",
+    "remainder of a huge power": lambda: r"7^{10^{18}}\bmod 1000000007",
+    "remainder by zero": lambda: r"5\bmod 0",
+    "lcm of huge numbers": lambda: r"\text{lcm}(10^{1000}+1,10^{999}+7,3^{900})",
+    "minimum of towers": lambda: r"\max(9^{9^{9^9}},3)",
+    "power of a semiprime": lambda: r"(10^{41}+3)^{10^9}",
+    "product of 25 sets": lambda: r"\{1,2\}" + r"\times\{1,2\}" * 25,
+    "10^12 integers": lambda: r"\{n\in\mathbb{Z}: 1\le n\le 10^{12}\}",
+    "the roots of x^1000 = 1": lambda: r"\{x : x^{1000}=1\}",
+    "an inequality of degree 1000": lambda: "x^{1000}-1<0",
+    "an inequality with 59 roots": lambda: "(" + ")(".join(f"x-{i}" for i in range(1, 60)) + ")>0",
+    "60 intersections": lambda: r"\cup".join(rf"(({i},{i + 3})\cap({i + 1},{i + 5}))" for i in range(60)),
+    "product of 60 matrices": lambda: matrix(2, 2) * 60,
+    "determinant of 25 by 25": lambda: matrix(25, 25, "7").replace("pmatrix", "vmatrix"),
+    "119 absolute values": lambda: "".join(f"|x-{i}|" for i in range(1, 120)),
+    "150 floors": lambda: "+".join(rf"\lfloor x/{i}\rfloor" for i in range(1, 150)),
+    "20 plus-minus signs in a sum": lambda: "".join(rf"\pm{i}" for i in range(1, 21)),
+    "a number in words": lambda: "one hundred thousand million billion trillion " * 60,
+    "x^x^x^x^x": lambda: tower("x", 5),
+    "factorial of x factorial": lambda: "(x!)!",
+    "binomial of powers of x": lambda: r"\binom{x^{20}}{x^{10}}",
+    "exponential tower of x": lambda: nested("e^{", "x", "}", 45),
+    "tangent tower": lambda: nested(r"\tan(", "x", ")", 45),
+    "148 roots": lambda: "+".join(rf"\sqrt{{{i}}}" for i in range(2, 150)),
+    "product of 58 sums of roots": lambda: "".join(rf"(1+\sqrt{{{i}}})" for i in range(2, 60)),
+}
+
+CASES: dict[str, Callable[[], str]] = HUGE_VALUES | POLYNOMIALS | FRACTIONS | NESTING | SIZES | ODDITIES | COMPUTED
 
 PAIRS: dict[str, tuple[str, str]] = {
     "huge powers one apart": ("3^{10^{9}}", "3^{10^{9}}+1"),
