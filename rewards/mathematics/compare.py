@@ -45,8 +45,6 @@ def compare(gold: str, answer: str) -> Verdict:
         return Verdict(0.0, reason=f"longer than {4 * MAX_CHARS} characters")
     if squeezed(gold) == squeezed(answer):
         return Verdict(1.0)
-    if says_nothing(answer) or says_nothing(gold):
-        return Verdict(0.0, reason="an equation of a value with itself")
     choice = same_choice(gold, answer)
     if choice is not None:
         return Verdict(float(choice))
@@ -64,12 +62,6 @@ def compare(gold: str, answer: str) -> Verdict:
     if outcome is None:
         return Verdict(state="undecided", reason="their equality cannot be decided")
     return Verdict(float(outcome))
-
-
-def says_nothing(text: str) -> bool:
-    """Whether the text is 5 = 5 or x = x."""
-    sides = squeezed(text).split("=")
-    return len(sides) > 1 and bool(sides[0]) and all(side == sides[0] for side in sides)
 
 
 def layout_free(text: str) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""Equality of expressions: structure, then floats at random points, then exact expansion, then many digits."""
+"""Equality of expressions: structure, floats at random points, exact expansion, many digits, and at last sympy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from rewards.mathematics import numeric, tree
 from rewards.mathematics.polynomial import equal_quotients
+from rewards.mathematics.symbolic import equal_symbolically
 from rewards.mathematics.tree import Add, Mul, Node, Num, Pow, Sym
 
 CONSTANTS_OF_INTEGRATION = ("C", "c", "K", "k")
@@ -29,8 +30,8 @@ def equal_expressions(gold: Node, answer: Node) -> bool | None:
         return False
     outcome = equal_quotients(gold, answer) or numeric.equal(gold, answer)
     if outcome is None and not tree.symbols(gold) and not tree.symbols(answer):
-        return equal_powers(gold, answer)
-    return outcome
+        outcome = equal_powers(gold, answer)
+    return equal_symbolically(gold, answer) if outcome is None else outcome
 
 
 def equal_powers(gold: Node, answer: Node) -> bool | None:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from rewards.mathematics.tree import Add, Call, Const, Mul, Node, Num, Pow, Sym, walk
+from rewards.mathematics.tree import INFINITY, Add, Call, Const, Mul, Node, Num, Pow, Sym, walk
 
 MAX_LOG2 = 20_000  # of any value that is computed
 MAX_FACTORIAL = 2_000
@@ -34,8 +34,8 @@ class TooLargeError(ArithmeticError):
     """A value that would take too long to compute."""
 
 
-class BudgetError(ArithmeticError):
-    """More steps than a comparison may take."""
+class GivenUpError(ArithmeticError):
+    """A value that is not found here: it takes too many steps, or it is an integral or a limit."""
 
 
 class ImpreciseError(ArithmeticError):
@@ -396,6 +396,8 @@ def call(node: Call, env: Env, field: Floats) -> Any:
     name = node.name
     if name in ("sum", "prod"):
         return big_operator(node, env, field)
+    if name in ("int", "lim"):
+        raise GivenUpError
     args = [evaluate(arg, env, field) for arg in node.args]
     x = args[0]
     if name in FLOAT_FUNCTIONS:
@@ -479,6 +481,8 @@ def integers(name: str, args: list[Any], field: Floats) -> Any:
 def big_operator(node: Call, env: Env, field: Floats) -> Any:
     """A sum or product over a range of integers, of at most MAX_TERMS terms."""
     body, variable, low, high = node.args
+    if INFINITY in (low, high):
+        raise GivenUpError
     start, stop = (evaluate(bound, env, field) for bound in (low, high))
     start, stop = (bound if field.real else bound.real for bound in (start, stop))
     if start != int(start) or stop != int(stop):
@@ -492,7 +496,7 @@ def big_operator(node: Call, env: Env, field: Floats) -> Any:
     for k in range(int(start), int(stop) + 1):
         budget[0] -= cost
         if budget[0] < 0:
-            raise BudgetError
+            raise GivenUpError
         inner[name] = field.num(Fraction(k))
         term = evaluate(body, inner, field)
         if node.name == "prod":

@@ -153,6 +153,12 @@ def normalise(text: str) -> str:
         for opening in ("\\boxed{", "\\fbox{"):
             if text.startswith(opening) and _closing(text, len(opening)) == len(text) - 1:
                 text = text[len(opening) : -1]
+        if text.startswith("{") and "," not in text and _closing(text, 1) == len(text) - 1 > 1:
+            text = text[1:-1]
+        for layout in ("\\displaystyle", "\\textstyle"):
+            text = text.removeprefix(layout) if not text[len(layout) :][:1].isalpha() else text
+        for layout in ("\\quad", "\\qquad", "\\,", "\\;", "\\!", "\\:", "~"):
+            text = text.removesuffix(layout).removeprefix(layout if not layout[-1].isalpha() else "\0")
         if text == before:
             break
     return text

@@ -260,6 +260,8 @@ def several(node: Group) -> Meaning | None:
     """A list: of values in any order, of values for several names, or of conditions."""
     if len(node.items) > MAX_ITEMS:
         return None
+    if node.kind == "set" and any(isinstance(item, Rel) for item in node.items):
+        node = Group("list", node.items)
     if Text("...") in node.items:
         return Value(Group("tuple", node.items))  # 1, 2, ..., 10: in order
     items, parameter = without_parameter(node.items)

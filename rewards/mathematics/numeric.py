@@ -12,10 +12,10 @@ from rewards.mathematics.fields import (
     COMPLEX_FLOATS,
     FLOATS,
     INTEGER_CALLS,
-    BudgetError,
     Digits,
     Env,
     Floats,
+    GivenUpError,
     ImpreciseError,
     TooLargeError,
     UndefinedError,
@@ -160,7 +160,7 @@ def refuted(first: Node, second: Node) -> bool:
             values = value_of(first, env, field), value_of(second, env, field)
         except (ImpreciseError, TooLargeError):
             continue
-        except BudgetError:
+        except GivenUpError:
             return False
         if values[0] is not None and values[1] is not None and apart(*values):
             return True
@@ -183,7 +183,7 @@ def equal(first: Node, second: Node) -> bool | None:
             outcome = _equal(first, second, names, True, mask)
         if outcome is None and not all(mask):  # (-1)^n
             outcome = _equal(first, second, names, complexly, (True,) * len(names))
-    except BudgetError:
+    except GivenUpError:
         return None
     return outcome
 
@@ -290,6 +290,6 @@ def constant_value(node: Node) -> float | None:
             return None if value is None else float(value)
         except ImpreciseError:
             continue
-        except (TooLargeError, BudgetError, OverflowError):
+        except (TooLargeError, GivenUpError, OverflowError):
             return None
     return None

@@ -197,6 +197,7 @@ class Parser(Primaries):
         return text
 
     def relation(self) -> Node:
+        starts = [self.at]
         items = [self.set_expression()]
         ops: list[str] = []
         while (op := self.op()) in RELATIONS and not (op == ">" and self.angles):
@@ -204,7 +205,12 @@ class Parser(Primaries):
             if op in ("<", ">") and self.accept("="):
                 op += "="
             ops.append(op)
+            starts.append(self.at)
             items.append(self.set_expression())
+        if ops and set(ops) == {"="}:
+            sides = [self.written(a, b - 1) for a, b in zip(starts, [*starts[1:], self.at + 1], strict=True)]
+            if all(side == sides[0] for side in sides):
+                raise ParseError("an equation of a value with itself")
         if modulus := self.modulus():
             items[-1] = Group("mod", (expression(items[-1]), modulus))
         if self.op() == ":" and not ops:
@@ -212,6 +218,9 @@ class Parser(Primaries):
         if not ops:
             return items[0]
         return Rel(tuple(ops), tuple(items))
+
+    def written(self, start: int, stop: int) -> list[tuple[str, object]]:
+        return [(kind, value) for kind, value, _ in self.tokens[start:stop]]
 
     def modulus(self) -> Node | None:
         r"""The m of \\pmod{m}, (mod m) or mod m, if that follows."""

@@ -10,6 +10,7 @@ from rewards.mathematics.build import (
     determinant,
     expression,
     listed,
+    negative,
     quantity,
     times,
 )
@@ -41,6 +42,7 @@ INVERSE = {
     name: "arc" + name
     for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch")
 }
+DIFFERENTIAL_ENDS = frozenset(("+", "-", "=", ",", ")", "]", "}", "\\}", "<", ">", "*", "/", "~", "deg"))
 MATRICES = frozenset(
     ("pmatrix", "bmatrix", "matrix", "Bmatrix", "array", "smallmatrix", "psmallmatrix", "bsmallmatrix")
 )
@@ -253,6 +255,10 @@ class Primaries(Tokens):
             return Call("conj", (inner,)) if number_like or (isinstance(inner, Sym) and inner.name.islower()) else inner
         if name in ("sum", "prod"):
             return self.big_operator(name)
+        if name == "int":
+            return self.integral()
+        if name == "lim":
+            return self.limit()
         if name in ("pmod", "bmod", "mod"):
             raise ParseError("a congruence")
         raise ParseError(f"a command that is not known: {name}")
@@ -260,7 +266,7 @@ class Primaries(Tokens):
     def big_operator(self, name: str) -> Node:
         r"""\sum_{k=1}^{n} body: a call with (body, variable, from, to)."""
         self.expect("_")
-        lower = self.script()
+        lower = self.lower_limit()
         self.expect("^")
         upper = expression(self.script())
         if not (isinstance(lower, Rel) and lower.ops == ("=",) and isinstance(lower.items[0], (Sym, Const))):
@@ -272,6 +278,55 @@ class Primaries(Tokens):
             body, {n: n[: -len(letter)] + "index" for n in tree.symbols(body) if n.endswith("_" + letter)}
         )
         return Call(name, (body, index, expression(lower.items[1]), upper))
+
+    def lower_limit(self) -> Node:
+        """What stands below: a group in braces or one signed primary; what is raised after it is the upper limit."""
+        self.enter()
+        if self.accept("{"):
+            node = self.statement()
+            self.expect("}")
+        else:
+            sign = self.accept("-", "+")
+            node = self.primary()
+            node = negative(node) if sign == "-" else node
+        self.depth -= 1
+        return node
+
+    def integral(self) -> Node:
+        r"""\\int_a^b body dx: a call with (body, variable, from, to). The d is found first."""
+        self.expect("_")
+        low = expression(self.lower_limit())
+        self.expect("^")
+        high = expression(self.script())
+        at = next((k for k in range(self.at, len(self.tokens) - 2) if self.is_differential(k)), -1)
+        if at < 0:
+            raise ParseError("an integral without a differential")
+        self.tokens[at] = ("op", "differential", False)
+        body = expression(self.sum()) if at > self.at else tree.ONE
+        self.expect("differential")
+        variable = Sym(self.value())
+        self.at += 1
+        index = Sym(f"index:{variable.name}")
+        return Call("int", (tree.replaced(body, variable, index), index, low, high))
+
+    def is_differential(self, at: int) -> bool:
+        after = self.tokens[at + 2]
+        ends = after[0] == "end" or (after[0] == "op" and after[1] in DIFFERENTIAL_ENDS)
+        return self.tokens[at][:2] == ("sym", "d") and self.tokens[at + 1][0] == "sym" and ends
+
+    def limit(self) -> Node:
+        r"""\\lim_{x \\to a} body: a call with (body, variable, a)."""
+        self.expect("_")
+        self.expect("{")
+        if self.kind() != "sym":
+            raise ParseError("a limit of what is no variable")
+        variable = Sym(self.value())
+        self.at += 1
+        self.expect("to")
+        goal = expression(self.sum())
+        self.expect("}")
+        index = Sym(f"index:{variable.name}")
+        return Call("lim", (tree.replaced(expression(self.product()), variable, index), index, goal))
 
     def fraction(self) -> tuple[Node, Node]:
         self.at += 1

@@ -251,7 +251,8 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def symbols(node: Node) -> frozenset[str]:
-    return frozenset(part.name for part in walk(node) if isinstance(part, Sym))
+    """The free variables of a tree."""
+    return frozenset(part.name for part in walk(node) if isinstance(part, Sym) and not part.name.startswith("index:"))
 
 
 def rebuild(node: Node, parts: tuple[Node, ...]) -> Node:
