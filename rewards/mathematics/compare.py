@@ -18,6 +18,7 @@ from rewards.mathematics import answers
 from rewards.mathematics.forms import same_choice
 from rewards.mathematics.lexer import MAX_CHARS, ParseError, normalise, tokenize
 from rewards.mathematics.same import same
+from rewards.mathematics.symbolic import start_clock
 from rewards.mathematics.tree import Unread
 from rl.experience import Verdict
 
@@ -55,6 +56,7 @@ def compare(gold: str, answer: str) -> Verdict:
         if isinstance(right, Unread) and layout_free(left.text) == layout_free(right.text):
             return Verdict(1.0)
         return Verdict(state="undecided", reason=f"the gold answer cannot be read: {left.reason}")
+    start_clock()
     try:
         outcome = same(left, right)
     except (RecursionError, ArithmeticError) as error:

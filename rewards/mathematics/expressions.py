@@ -73,6 +73,9 @@ def infinity(node: Node) -> int:
     """1 for infinity, -1 for minus infinity, 0 for anything else."""
     if node == tree.INFINITY:
         return 1
+    if isinstance(node, Add) and not tree.symbols(node):
+        signs = {sign for item in node.items if (sign := infinity(item))}
+        return signs.pop() if len(signs) == 1 else 0
     if (
         isinstance(node, Mul)
         and len(node.items) == 2

@@ -240,6 +240,8 @@ class Digits(Floats):
             if p <= 0:
                 raise UndefinedError
             return self.ctx.mpf(0)
+        if abs(p) > 1000:
+            self.lost += math.log10(abs(p))
         if q == 1:
             return self.clean(base**p)
         if self.real and base < 0:
@@ -254,6 +256,8 @@ class Digits(Floats):
             if self.ctx.re(exponent) <= 0:
                 raise UndefinedError
             return self.ctx.mpf(0)
+        if abs(exponent) > 1000:
+            self.lost += float(self.ctx.log10(abs(exponent) * (1 + abs(self.ctx.log(base)))))
         nearest = self.ctx.nint(self.ctx.re(exponent))
         if abs(exponent - nearest) <= self.tiny * max(1, abs(nearest)):
             return self.clean(base ** int(nearest))
@@ -272,9 +276,26 @@ class Digits(Floats):
         result = self.clean(function(x))
         if name in ("sin", "cos", "tan") and abs(result) < self.tiny * max(1, abs(x)):
             return self.ctx.mpf(0)
+        self.conditioned(name, x, result)
         if name == "tan" and abs(result) * self.tiny > 1:
             raise UndefinedError
         return result
+
+    def conditioned(self, name: str, x: Any, result: Any) -> None:
+        """Counts the digits that a function loses: log10 of |x f'(x) / f(x)|."""
+        size, value = abs(x), abs(result)
+        if name == "exp":
+            factor = size
+        elif name in ("sin", "cos", "tan") and value:
+            factor = size / value * (1 + value * value)
+        elif name == "ln" and value:
+            factor = 1 / value
+        elif name in ("arcsin", "arccos", "arctanh", "arccosh") and size != 1 and value:
+            factor = 1 / (abs(1 - size) * value)
+        else:
+            return
+        if factor > 1e3:
+            self.lost += float(self.ctx.log10(factor))
 
     def saturated(self, name: str, x: Any) -> None:
         """Raises ImpreciseError where these digits do not tell the value from a constant: tanh(100) from 1."""
@@ -358,7 +379,9 @@ def evaluate(node: Node, env: Env, field: Floats) -> Any:
     if kind is Num:
         return field.num(node.value)  # type: ignore[attr-defined]
     if kind is Sym:
-        return env[node.name]  # type: ignore[attr-defined]
+        if (value := env.get(node.name)) is None:  # type: ignore[attr-defined]
+            raise UndefinedError
+        return value
     if isinstance(node, Add):
         return field.total([evaluate(item, env, field) for item in node.items])
     if isinstance(node, Mul):

@@ -25,10 +25,23 @@ from rewards.mathematics.tree import Call, Const, Node, Num, Pow, children, symb
 
 DIGITS = 50
 MAX_DIGITS = 1_500
-CORNERS = frozenset(("abs", "sgn", "floor", "ceil", "max", "min", "arg"))
+CORNERS = frozenset(
+    ("abs", "sgn", "floor", "ceil", "max", "min", "arg", "ln", "log", "lg", "arcsin", "arccos", "arctan", "arccot")
+)
+FAR = (
+    103.0,
+    1007.0,
+    1.03e4,
+    1.1e6,
+    1.3e9,
+    1.7e13,
+    1.9e18,
+    2.3e25,
+    2.9e40,
+)  # for corners such as that of |sqrt(x) - 10^6|
 JUMPS = frozenset(("sgn", "floor", "ceil"))
 MAX_SCALES = 12
-MAX_FURTHER = 150
+MAX_FURTHER = 250
 CLOSE = 1e-6  # floats further apart, relatively, belong to different values
 
 
@@ -58,7 +71,7 @@ def points(whole: tuple[bool, ...]) -> tuple[Point, ...]:
 
 
 def beyond(nodes: tuple[Node, ...], count: int) -> list[Point]:
-    """Points beyond every constant of expressions with corners or jumps: |x - 1000| is 1000 - x up to 1000 only."""
+    """Points beyond the constants of expressions with corners or jumps: |x - 1000| is 1000 - x up to 1000 only."""
     scales: set[float] = set()
     for node in nodes:
         for part in constants(node):
@@ -68,6 +81,8 @@ def beyond(nodes: tuple[Node, ...], count: int) -> list[Point]:
     reals = [(a + b) / 2 for a, b in itertools.pairwise(wanted)]
     for scale in wanted:
         reals += [2.0113 * scale, 0.5137 * scale, scale + 1.0037, scale - 1.0037]  # and not on a zero or pole
+        reals += [1.5 * math.exp(scale), scale * scale * 1.5] if 4 < scale < 300 else []
+    reals += FAR
     found = []
     for real in (sign * real for real in reals for sign in (1, -1)):
         found.append(tuple(complex(real * (1 + k / 8)) for k in range(count)))
@@ -268,7 +283,7 @@ def confirmed(first: Node, second: Node, names: list[str], trusted: list[Point],
                     outcome = None
                 break
             largest, unit = max(abs(values[0]), abs(values[1])), field.ctx.mpf(10)
-            if precision - field.lost < 40:
+            if precision - field.lost < digits - 5:
                 continue
             outcome = bool(abs(values[0] - values[1]) <= largest * unit ** (12 + field.lost - precision))
             if outcome or largest > unit ** (16 - precision):
