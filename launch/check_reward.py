@@ -14,7 +14,7 @@ What is tried, in the same worker processes that score a run:
 Options, key=value:
 
     limit=1000          golds to try; 0: all of the data set
-    attacks=100         problems whose answers are attacked; 0: none
+    attacks=100         problems whose answers are attacked, some 300 times each; 0: none. Few where a call costs money
     outcome=NAME        the term that says right or wrong (default: the recipe's eval.correct, else the first term);
                         of the other terms only hangs, crashes and speed are judged. outcome=none: judge so all of them
     right=1.0           the least value of that term that says "right"
@@ -42,7 +42,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from launch.problems import load_problems  # noqa: E402
 from launch.reward_recipe import RewardRecipe, explaining_errors, read_options, reward_recipe  # noqa: E402
-from launch.reward_report import TermReport, examples, report_json, shown, table  # noqa: E402
+from launch.reward_report import TermReport, examples, printable, report_json, shown, table  # noqa: E402
 from launch.reward_trial import Trial, spread  # noqa: E402
 from rl.binding import nearest  # noqa: E402
 from rl.scoring import Scorer, reward_terms  # noqa: E402
@@ -145,14 +145,15 @@ def conclude(options: Options, recipe: RewardRecipe, trial: Trial, conditions: s
 def print_bad_golds(report: TermReport, at_most: int = 20) -> None:
     """Answers of the data set that the reward cannot read: nothing can be right there."""
     for problem_id, gold, why in report.bad_golds[:at_most]:
-        print(f"  bad gold: {problem_id}: {shown(gold, 60)!r}{f': {shown(why)}' if why else ''}")
+        print(f"  bad gold: {problem_id}: {shown(gold, 60)!r}{f': {printable(shown(why))}' if why else ''}")
     if len(report.bad_golds) > at_most:
         print(f"  and {len(report.bad_golds) - at_most:,} more bad golds; report=FILE lists them")
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print((__doc__ or "").strip())
-        sys.exit()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with explaining_errors():
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print((__doc__ or "").strip(), flush=True)
+            sys.exit()
         sys.exit(main(sys.argv[1:]))

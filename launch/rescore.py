@@ -140,8 +140,9 @@ def rescored(groups: Sequence[ScoredGroup], scorer: Scorer, label: str) -> Itera
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print((__doc__ or "").strip())
-        sys.exit()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with explaining_errors():
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print((__doc__ or "").strip(), flush=True)
+            sys.exit()
         main(sys.argv[1:])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from launch.reward_report import shown
+from launch.reward_report import printable, shown
 from rl.experience import ScoredGroup
 
 Verdict = Literal["right", "wrong", "no value"]
@@ -92,7 +92,7 @@ class Changes:
             yield f"  {move[0]} -> {move[1]}: {count:,}"
             for example in self.examples[move]:
                 yield f"    {example.place}: gold {shown(example.gold, 60)!r}, {_number(example.old)} -> " + (
-                    _number(example.new) + (f" ({shown(example.why)})" if example.why else "")
+                    _number(example.new) + (f" ({printable(shown(example.why))})" if example.why else "")
                 )
                 yield (
                     f"        ...{example.text[-END_CHARS:]!r}"

@@ -81,6 +81,9 @@ def explaining_errors() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # the output went to head or less, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("TRACEBACK"):
             raise

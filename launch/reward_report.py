@@ -115,7 +115,7 @@ class TermReport:
         """Why this term falls short; nothing if it does not."""
         found = [f"{kind}: {self.count(kind):,}" for kind in WORST if self.count(kind)]
         if not self.values and self.first_without:
-            found.append(f"no value for anything; {shown(self.first_without)}")
+            found.append(f"no value for anything; {printable(shown(self.first_without))}")
         if not self.outcome:
             return found
         shares = {
@@ -216,10 +216,15 @@ def _example(failures: Sequence[Failure]) -> Iterator[str]:
     first, times = failures[0], f", {len(failures)} times" if len(failures) > 1 else ""
     case, result = first.case, first.result
     value = "no value" if math.isnan(result.value) else f"{result.value:g}"
-    why = f": {shown(result.message)}" if result.message else ""
-    yield f"  {first.kind} ({case.name}{times}): {value}, {result.state}{why}"
+    why = f": {printable(shown(result.message))}" if result.message else ""
+    yield f"  {first.kind} ({printable(case.name)}{times}): {value}, {result.state}{why}"
     yield f"      {case.problem_id}, gold {shown(case.gold, 60)!r}"
     yield f"      {shown(case.text)!r}"
+
+
+def printable(text: str) -> str:
+    """One line that is safe for a terminal: what is not printable is escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shown(text: str, chars: int = SHOWN_CHARS) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ def always(problem, completion):
     return 1.0
 
 def hangs_on_powers(problem, completion):
-    if "^{" in completion.text:
+    if "9^{9" in completion.text:
         time.sleep(1000)
     return strict(problem, completion)
 
@@ -163,11 +165,14 @@ def test_a_reward_that_always_says_right_is_found_out(files):
 def test_a_reward_that_hangs_is_found_out_and_the_rest_is_tried(files):
     code, term, output = tried("hangs_on_powers", "deadline_s=0.5", cwd=files)
     assert code == 1
-    assert sorts(term, "hang") >= {"power towers", "deep nesting"}
-    assert term["hangs"] == len({failure["name"] for failure in term["failures"]})  # each once, not on every problem
+    assert {failure["name"] for failure in term["failures"]} == {
+        "power towers: 9^{9^{9^{9}}}",
+        "power towers: \\log(\\log(9^{9^{9}}))",
+    }
+    assert term["hangs"] == 2  # each once, not on every problem
     assert term["golds_right"] == len(ANSWERS)
     assert "no value within 0.5 s" in output
-    assert "not tried on all problems, for they hang" in output
+    assert "not tried on all problems, for they hang: power towers: 9^{9^{9^{9}}}; power towers: " in output
 
 
 def test_a_reward_that_takes_its_process_down_is_found_out(files):
@@ -186,6 +191,7 @@ def test_a_reward_that_raises_on_some_text_is_found_out(files):
     assert "rewards.py" in output  # where it was raised
 
 
+@pytest.mark.slow
 def test_a_reward_that_evaluates_the_text_is_found_out(files):
     code, term, output = tried("evals", "deadline_s=0.5", cwd=files)
     assert code == 1
@@ -233,6 +239,7 @@ def test_a_reward_that_reads_another_form_is_tried_in_that_form(files):
     assert term["golds_right"] == 0
 
 
+@pytest.mark.slow
 def test_terms_beside_the_outcome_are_only_tried_for_hangs_and_crashes(files):
     (files / "mine.yaml").write_text("s: {fn: rewards.py:shape, weight: 0.1}\nr: {fn: rewards.py:strict}\n")
     arguments = ["rewards=mine.yaml", "data.train.mine.path=train.jsonl", "attacks=1", "report=report.json"]
@@ -272,6 +279,25 @@ def test_golds_that_the_reward_cannot_read_are_listed_with_their_ids(files):
     assert "states falls short: 1 of 3 golds right" in result.stdout
     allowed = check("fn=states.py:states", "data.train.mine.path=train.jsonl", "attacks=0", "min_golds=0.3", cwd=files)
     assert allowed.returncode == 0
+
+
+def test_ctrl_c_ends_it_in_one_word_and_leaves_no_process(files):
+    command = [sys.executable, str(ROOT / "launch" / "check_reward.py"), "workers=2", "fn=rewards.py:strict"]
+    command += ["data.train.mine.path=train.jsonl"]
+    process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started: list[str] = []
+    until = time.monotonic() + 60
+    while not started and time.monotonic() < until:
+        time.sleep(0.02)
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        started = [pid for children in threads for pid in children.read_text().split()]
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "stopped"
+    assert started
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 @pytest.mark.skipif(bool(trouble()), reason=trouble())
