@@ -181,3 +181,13 @@ def test_what_is_different_by_construction_is_wrong(family):
 
 def test_the_watched_steps_cover_gold_and_answer():
     assert len(watched.steps("NUL")) == 1 + 2 * len(watched.SANE) + 5
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_graders_runs():
+    command = [sys.executable, "benchmarks/graders.py", "--quick", "--graders", "own"]
+    run = subprocess.run(command, cwd=CASES.parents[1], capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    figures = json.loads(run.stdout.splitlines()[-1])
+    assert {"own/equivalence", "own/hostile", "own/gsm8k_per_cpu_s", "own/math_per_cpu_s"} <= figures.keys()
+    assert min(figures.values()) > 0
