@@ -37,11 +37,16 @@ $(STAMP): requirements.lock setup.cfg pyproject.toml
 install: $(STAMP)
 	@.venv/bin/python launch/build_ops.py
 
+# Rewards written for verifiers run unmodified, which one test file shows with its real functions.
+.venv/.verifiers: $(STAMP) tests/verifiers.lock
+	@.venv/bin/python -m pip install --quiet --requirement tests/verifiers.lock
+	@touch $@
+
 train: install
 	torchrun --standalone --nproc_per_node=1 launch/train.py recipe=grpo_tiny resume=auto $(ARGS)
 
 # One thread a process: the tests start several ranks, and more threads than cores only wait for each other.
-test: install
+test: install .venv/.verifiers
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(ARGS)
 
 # vLLM's build for CPUs. The torchvision and torchaudio it asks for are built for CUDA and break its import.

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from rl.reward_forms import BoundReward, bind
+from rl.reward_rubric import is_rubric
 
 OnError = Literal["mask", "zero", "stop"]
 NoAnswer = Literal["mask", "zero"]
@@ -152,8 +153,8 @@ def load(target: str) -> Callable[..., Any]:
     else:
         where, _, what = target.rpartition(".")
         key, module = f": {target}", _load_module(where)
-    function = getattr(module, what, None)
-    if not callable(function):
+    function: Any = getattr(module, what, None)
+    if not callable(function) and not is_rubric(function):
         found = "is not there" if function is None else f"is {function!r}, not a function"
         names = [name for name, value in vars(module).items() if inspect.isfunction(value)]
         raise ValueError(f"{key}: {what} {found} in {where}{nearest_of([what], names)}")

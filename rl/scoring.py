@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Self
 from rl.combine import combined
 from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup, State
 from rl.reward_calls import Call, Job
-from rl.reward_forms import Failed, Outcome
+from rl.reward_forms import BoundReward, Failed, Outcome
 from rl.reward_pool import START_DEADLINE_S, Pool
 from rl.reward_tasks import Ticket
 from rl.reward_terms import RewardTerm, bound_reward, reward_terms
@@ -317,7 +317,7 @@ class Scorer:
                 Limits(
                     memory_mb=None if kind.startswith("own") else self.memory_mb,
                     deadlines_s={number: self._deadline_s(number) for number in numbers},
-                    concurrency={number: _concurrency(self.terms[number]) for number in numbers},
+                    concurrency={number: _concurrency(self.terms[number], self._rewards[number]) for number in numbers},
                 ),
                 workers=self.workers if kind == "common" else 1,
                 in_event_loop=all(self._rewards[number].is_async for number in numbers),
@@ -386,8 +386,8 @@ def _unpickled(terms: Sequence[RewardTerm], options: Mapping[str, Any]) -> Score
     return Scorer(terms, **options)
 
 
-def _concurrency(term: RewardTerm) -> int:
-    number = term.options.get("concurrency", ASYNC_CONCURRENCY)
+def _concurrency(term: RewardTerm, reward: BoundReward) -> int:
+    number = term.options.get("concurrency", reward.concurrency or ASYNC_CONCURRENCY)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"rewards.{term.name}.concurrency must be a whole number of at least 1, got {number!r}")
     return number

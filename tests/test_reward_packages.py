@@ -7,10 +7,8 @@ from __future__ import annotations
 import asyncio
 import re
 
-import openai
 import pytest
 import trl.rewards
-import verifiers
 from judge_server import Server
 from reward_functions import score_with
 from trl.rewards import (
@@ -23,9 +21,13 @@ from trl.rewards import (
 )
 
 from data.problem import Problem, ask
-from rl.experience import Verdict
+from rl.experience import Group, Verdict
 from rl.reward_arguments import verifiers_state
 from rl.reward_forms import Failed, bind
+from rl.scoring import Scorer, reward_terms
+
+verifiers = pytest.importorskip("verifiers", reason="make test installs tests/verifiers.lock")
+openai = pytest.importorskip("openai")
 
 
 @pytest.fixture
@@ -284,6 +286,32 @@ def test_the_judge_rubric_of_verifiers(score):
     assert score(rubric, "It is 4.", "It is 5.", **FOUR) == (1.0, 0.0)
     assert all("What is 1/6 + 1/6?" in body["messages"][0]["content"] for body in server.bodies)
     server.stop()
+
+
+RECIPE_FILE = """
+import verifiers
+from trl.rewards import get_soft_overlong_punishment
+
+soft_overlong = get_soft_overlong_punishment(max_completion_len=10, soft_punish_cache=4)
+
+def correct(parser, completion, answer):
+    return float(parser.parse_answer(completion) == answer)
+
+rubric = verifiers.Rubric([correct], weights=[0.5], parser=verifiers.XMLParser(["answer"]))
+"""
+
+
+def test_a_recipe_names_objects_of_a_file_and_functions_of_a_package(tmp_path, make_prompt, make_completion):
+    path = tmp_path / "my_rewards.py"
+    path.write_text(RECIPE_FILE)
+    terms = {name: {"fn": f"{path}:{name}"} for name in ("soft_overlong", "rubric")}
+    terms |= {"accuracy": {"_target_": "trl.rewards.accuracy_reward"}}
+    texts = ("<answer>4</answer>", r"\boxed{4}", "a" * 8)
+    group = Group(make_prompt(**FOUR), tuple(make_completion(text) for text in texts))
+    with Scorer(reward_terms(terms), deadline_s=60) as scorer:
+        (scored,) = scorer.score([group])
+    assert scored.failures == ()
+    assert scored.terms == {"soft_overlong": (-1, -0.75, -0.5), "rubric": (0.5, 0, 0), "accuracy": (0, 1, 0)}
 
 
 def test_where_a_rubric_would_score_0_for_a_function_that_raised_there_is_no_value(score, make_prompt, make_completion):

@@ -19,7 +19,7 @@ from rl.experience import Group
 from rl.scoring import RewardBroken, Scorer, reward_terms
 
 ROOT = Path(__file__).parents[1]
-ACCURACY = {"_target_": "rewards.math_answer.math_answer"}
+ACCURACY = {"_target_": "rewards.math_answer.math_answer", "no_answer": "zero"}
 
 # Rewards of a user. The completion's text says what to do.
 USER_FILE = """
@@ -158,7 +158,8 @@ def test_the_reward_is_the_weighted_sum_of_the_terms(user_file, group_of):
     assert first.rewards == pytest.approx((1 - 0.9 + 9, 0 - 0.9 + 9))
     assert second.rewards == pytest.approx((0 - 0.4 + 4,))
     assert first.group is groups[0]
-    assert first.failures == second.failures == ()
+    assert first.failures == ()
+    assert [(failure.term, failure.kind) for failure in second.failures] == [("right", "no_answer")]
 
 
 def test_every_completion_keeps_its_place_however_many_workers_there_are(user_file, group_of):
@@ -248,8 +249,15 @@ def test_a_first_import_inside_a_reward_does_not_count(user_file, group_of):
     assert scored.rewards == (7.0, 7.0)
 
 
-def test_math_that_hangs_sympy_is_a_timeout(group_of):
+def test_math_that_hangs_sympy_is_no_timeout(group_of):
     with Scorer(reward_terms({"right": ACCURACY}), deadline_s=1.0) as scorer:
+        (scored,) = scorer.score([group_of(r"\boxed{3^{10^{9}}}", r"\boxed{4}", r"\boxed{\sqrt{16}}")])
+    assert scored.rewards == (0.0, 1.0, 1.0)
+    assert scored.failures == ()
+
+
+def test_a_verifier_that_hangs_is_a_timeout(group_of):
+    with Scorer(reward_terms({"right": {**ACCURACY, "verifier": "math_verify"}}), deadline_s=1.0) as scorer:
         (scored,) = scorer.score([group_of(r"\boxed{3^{10^{9}}}", r"\boxed{4}", r"\boxed{\sqrt{16}}")])
     assert scored.rewards[1:] == (1.0, 1.0)
     assert [(failure.index, failure.kind) for failure in scored.failures] == [(0, "timeout")]
