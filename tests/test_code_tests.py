@@ -6,19 +6,15 @@ import os
 import time
 
 import pytest
-from test_sandbox import gone
+from test_sandbox import gone, needs_sandbox
 
 from data.problem import Problem, ask
 from rewards.code_tests import code_tests, extract_program
 from rewards.sandbox.cases import BadTestsError, read_cases
-from rewards.sandbox.check import trouble
 from rewards.sandbox.outputs import same_text, same_value
 from rewards.sandbox.watch import below
 from rl.experience import Group
 from rl.scoring import Scorer, reward_terms
-
-TROUBLE = trouble()
-needs_sandbox = pytest.mark.skipif(bool(TROUBLE), reason=TROUBLE)
 
 ADD = "a, b = map(int, input().split())\nprint(a + b)"
 ADD_TESTS = {"inputs": ["1 2\n", "30 4\n"], "outputs": ["3\n", "34\n"]}

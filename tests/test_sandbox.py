@@ -24,7 +24,8 @@ from rewards.sandbox.watch import below
 
 ROOT = Path(__file__).resolve().parents[1]
 TROUBLE = trouble()
-needs_sandbox = pytest.mark.skipif(bool(TROUBLE), reason=TROUBLE)
+LEAKY = "not tight" in TROUBLE  # skipping would then hide what these tests are for
+needs_sandbox = pytest.mark.skipif(bool(TROUBLE) and not LEAKY, reason=TROUBLE)
 TIGHT = Limits(timeout_s=1.5, memory_mb=128, disk_mb=32, output_mb=1, processes=16, files=1000)
 SQUARE = b"n = int(input())\nprint(n * n)"
 
@@ -68,6 +69,10 @@ class Recorded:
     def run(self, kind: str, data: bytes, *, timeout_s: float | None = None) -> Ran:
         self.ran = self.sandbox.run(kind, data, timeout_s=timeout_s)
         return self.ran
+
+
+def test_if_there_is_a_sandbox_here_it_is_tight():
+    assert not LEAKY, TROUBLE
 
 
 @needs_sandbox
@@ -131,6 +136,7 @@ def test_the_host_has_a_listener_that_no_program_can_reach():
         ),
         ("import asyncio\nasync def f(): print(1)\nasyncio.run(f())", b"1\n"),
         ("print(hash('a') == hash('a'), '\\u00e9')", b"True \xc3\xa9\n"),
+        (HOSTILE["daemon that holds the output open"] + "print(49)", b"49\n"),
         ("import numbers, decimal, fractions, zoneinfo, sqlite3, hashlib, ctypes; print(1)", b"1\n"),
     ],
 )
