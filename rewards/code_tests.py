@@ -23,6 +23,7 @@ from data.problem import Problem
 from rewards.sandbox import Limits, Ran, Sandbox, SandboxError
 from rewards.sandbox.cases import BadTestsError, Case, read_cases
 from rewards.sandbox.check import trouble
+from rewards.sandbox.limits import MIB
 from rewards.sandbox.outputs import decode, same_text, same_value, shown
 from rl.experience import Completion, Prompt, Verdict
 
@@ -81,6 +82,7 @@ def code_tests(
         # Before all else, so that a missing sandbox and a wrong column are found at a run's start, on any completion.
         open_air = sandbox == "bubblewrap" and _unsandboxed(site_packages, allow_unsandboxed)
         cases = _chosen(_cases(problem, tests), max_tests)
+        _check_sizes(cases, limits)
     except SandboxError as error:
         return Verdict(state="error", reason=str(error))
     except BadTestsError as error:
@@ -136,6 +138,15 @@ def _cases(problem: Problem, column: str) -> list[Case]:
     names = [metadata[name] for name in ("fn_name", "func_name", "entry_point") if metadata.get(name)]
     setup = metadata.get("test_setup_code") or "\n".join(metadata.get("test_imports") or ())
     return read_cases(metadata[column], function=names[0] if names else None, setup=setup)
+
+
+def _check_sizes(cases: list[Case], limits: Limits) -> None:
+    """Raises BadTestsError for a test that no program could pass."""
+    for number, case in enumerate(cases, 1):
+        if case.kind == "stdin" and len(case.expected[0]) > limits.output_mb * MIB:
+            raise BadTestsError(f"test {number} expects more output than output_mb={limits.output_mb:g}")
+        if len(case.stdin) > limits.disk_mb * MIB / 4:  # a character may take four bytes
+            raise BadTestsError(f"test {number} has an input of more than {limits.disk_mb // 4} MiB")
 
 
 def _chosen(cases: list[Case], most: int | None) -> list[Case]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
 import pytest
 from test_sandbox import gone, needs_sandbox
 
@@ -141,6 +142,13 @@ def test_tests_that_cannot_be_used_are_the_problems_fault(judged, tests, complai
     assert complaint in verdict.reason
 
 
+def test_tests_that_no_program_could_pass_are_the_problems_fault(judged):
+    assert "more output than output_mb=1e-06" in judged(ADD, ADD_TESTS, output_mb=1e-6).reason
+    large = {"inputs": ["x" * (17 << 20)], "outputs": [""]}
+    assert judged("input()", large).state == "bad_gold"
+    assert judged(ADD, {"fn_name": "f", "inputs": [[object()]], "outputs": [[1]]}).state == "bad_gold"
+
+
 def test_a_problem_without_tests_says_which_columns_it_has(make_completion):
     verdict = code_tests(about(test_list=[]), make_completion(fenced(ADD)))
     assert verdict.state == "bad_gold"
@@ -242,17 +250,17 @@ def test_values_are_compared(expected, got, loose, same):
     [
         ([{"input": "1\n", "output": "2\n", "testtype": "stdin"}], ["stdin"]),
         ([{"input": "[1, 2]\n3", "output": "5", "testtype": "functional"}], ["call"]),
-        ('{"inputs": [["1", "2"]], "outputs": [["3"]]}', None),
+        ('{"inputs": [["1", "2"]], "outputs": [["3"]]}', ["call"]),
         (
             "def check(candidate):\n    '''Doc.'''\n    assert candidate(1) == 2\n    assert candidate(2) == 3",
             ["expression"] * 2,
         ),
+        ({"inputs": np.array([[1], [2]]), "outputs": np.array([3, 4])}, ["call", "call"]),
         ("METADATA = {}\n\ndef check(candidate):\n    assert candidate(1) == 2\n\ncheck(f)", ["expression"]),
     ],
 )
 def test_forms_of_tests(tests, kinds):
-    found = [case.kind for case in read_cases(tests, function="f")] if kinds else None
-    assert found == kinds
+    assert [case.kind for case in read_cases(tests, function="f")] == kinds
 
 
 def test_no_expected_value_is_in_what_enters_the_sandbox():

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -43,8 +44,7 @@ class Case:
 
 def read_cases(tests: Any, *, function: str | None = None, setup: str = "") -> list[Case]:
     """The tests of one problem. Raises BadTestsError with what is wrong with them."""
-    if isinstance(tests, str):
-        tests = _parsed(tests)
+    tests = _parsed(tests) if isinstance(tests, str) else _plain(tests)
     if isinstance(tests, str):
         cases = _asserts([tests], function, setup)
     elif isinstance(tests, Mapping):
@@ -60,6 +60,11 @@ def read_cases(tests: Any, *, function: str | None = None, setup: str = "") -> l
     return cases
 
 
+def _plain(value: Any) -> Any:
+    """Lists for the arrays that pandas and parquet files have in their place."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def _parsed(text: str) -> Any:
     """JSON if it looks like it; else the text of asserts."""
     if text.lstrip()[:1] not in ("{", "["):
@@ -71,7 +76,7 @@ def _parsed(text: str) -> Any:
 
 
 def _columns(tests: Mapping[str, Any], function: str | None) -> list[Case]:
-    inputs, outputs = tests.get("inputs"), tests.get("outputs")
+    inputs, outputs = _plain(tests.get("inputs")), _plain(tests.get("outputs"))
     if not isinstance(inputs, Sequence) or not isinstance(outputs, Sequence) or len(inputs) != len(outputs):
         raise BadTestsError("tests need lists inputs and outputs of the same length")
     function = tests.get("fn_name") or function
@@ -109,6 +114,10 @@ def _row(number: int, test: Mapping[str, Any], function: str | None) -> Case:
 def _call(function: str, arguments: tuple[Any, ...], expected: tuple[Any, ...]) -> Case:
     if not isinstance(function, str) or not function.isidentifier():
         raise BadTestsError(f"fn_name must be the name of a function, got {function!r}")
+    try:
+        marshal.dumps(arguments)
+    except ValueError:
+        raise BadTestsError(f"the arguments of {function} must be plain data, got {str(arguments)[:80]}") from None
     return Case(kind="call", function=function, arguments=arguments, expected=expected, loose=True)
 
 

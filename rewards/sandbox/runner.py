@@ -77,6 +77,9 @@ class Sandbox:
             self._send(b"%s %d %d\n" % (kind.encode(), int(timeout_s * 1e6), len(data)) + data, until)
             ran, clean = self._answer(until)
         except _CutError as cut:
+            if cut.how == "lost" and (said := self._said()):  # the driver failed; no program can make it say anything
+                self.close()
+                raise SandboxError(f"the sandbox broke: {said}") from None
             ran, clean = Ran(cut.how), False
         if not clean:
             self.close()
@@ -170,13 +173,17 @@ class Sandbox:
 
     def _failed(self, error: Exception) -> str:
         """Why no sandbox came up; ends what did."""
-        process, text = self._process, "" if isinstance(error, _CutError) else str(error)
-        if process is not None and process.stderr is not None:
-            os.set_blocking(process.stderr.fileno(), False)
-            said = process.stderr.read(4096) or b""
-            text = text or said.decode(errors="replace").strip()
+        text = "" if isinstance(error, _CutError) else str(error)
+        text = text or self._said() or f"it did not answer within {START_S:g} s"
         self.close()
-        return text or f"it did not answer within {START_S:g} s"
+        return text
+
+    def _said(self) -> str:
+        """What bubblewrap or the driver has complained of, the end of it."""
+        if self._process is None or self._process.stderr is None:
+            return ""
+        os.set_blocking(self._process.stderr.fileno(), False)
+        return (self._process.stderr.read(1 << 16) or b"")[-500:].decode(errors="replace").strip()
 
     def _send(self, data: bytes, until: float) -> None:
         assert self._process is not None
