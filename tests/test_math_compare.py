@@ -518,6 +518,13 @@ RIGHT = [
     (r"\tan(\arctan x)", "x"),
     (r"\cosh^2 x - \sinh^2 x", "1"),
     (r"9^{5\cdot10^8}", "3^{10^9}"),
+    (r"\text{x-axis}", "x-axis"),
+    (r"\text{II}", "II"),
+    ("x<3", r"D=(-\infty,3)"),
+    ("a<b<c", "c>b>a"),
+    ("x=3", r"\text{at } x=3"),
+    (r"\sin^4x+\cos^4x", r"1-\frac12\sin^22x"),
+    ("2^x2^y", "2^{x+y}"),
 ]
 WRONG = [
     ("0.5", "50"),
@@ -755,6 +762,17 @@ WRONG = [
     (r"|\sqrt{x}-1000|", r"1000-\sqrt{x}"),
     (r"\ln((x-10^6)^2)", r"2\ln(10^6-x)"),
     ("3^{10^9}", "5"),
+    (r"\frac{22}{7}", r"\left(\frac{22}{7}\right)\left(1+e^{-100}\right)"),
+    ("x", r"\left(x\right)\left(1+e^{-100}\right)"),
+    (r"\sqrt{2}", r"\sqrt{2}-(1-\tanh 100)"),
+    (r"\text{min } 3", r"\text{max } 3"),
+    ("2", r"3\text{ at }x=2"),
+    ("2^x2^y", "2^{xy}"),
+    (r"\cos(e^{-60})", "1"),
+    (r"\sin(e^{-100})", "e^{-100}"),
+    ("e^{e^{-100}}", "1"),
+    ("2^{e^{-100}}", "1"),
+    (r"\arctan(e^{100})", r"\frac{\pi}{2}"),
 ]
 UNDECIDED = [
     ("3^{10^9}", "3^{1000000000}+1"),

@@ -109,6 +109,7 @@ def text_answer(text: str) -> str:
     )
     if "\\" in text or not re.search(r"[^\W\d_]{2}", text):
         return ""
+    text = re.sub(r"(?<=[a-zA-Z])\s*-\s*(?=[a-zA-Z])", " ", text)
     words = [word for word in NOT_WORDS.sub(" ", text.lower()).split() if word not in ("-",)]
     while len(words) > 1 and words[0] in ARTICLES:
         words = words[1:]

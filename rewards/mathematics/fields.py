@@ -201,6 +201,7 @@ class Digits(Floats):
         self.real = real
         self.pi, self.e = +self.ctx.pi, +self.ctx.e
         self.tiny = self.ctx.mpf(10) ** (8 - digits)
+        self.digits = digits
         self.lost = 0.0  # digits that cancelled in sums so far
 
     def num(self, value: Fraction) -> Any:
@@ -213,7 +214,8 @@ class Digits(Floats):
         result = sum(terms[1:], terms[0])
         sizes = [abs(term) for term in terms]
         largest = max(sizes)
-        if any(0 < size < self.tiny * largest for size in sizes):
+        least = largest * self.least()
+        if any(0 < size < least for size in sizes):
             raise ImpreciseError("a term that these digits do not hold")
         size = abs(result)
         if size < self.tiny * largest:
@@ -256,6 +258,8 @@ class Digits(Floats):
             if self.ctx.re(exponent) <= 0:
                 raise UndefinedError
             return self.ctx.mpf(0)
+        if 0 < abs(exponent) < self.least():
+            raise ImpreciseError
         if abs(exponent) > 1000:
             self.lost += float(self.ctx.log10(abs(exponent) * (1 + abs(self.ctx.log(base)))))
         nearest = self.ctx.nint(self.ctx.re(exponent))
@@ -297,12 +301,18 @@ class Digits(Floats):
         if factor > 1e3:
             self.lost += float(self.ctx.log10(factor))
 
+    def least(self) -> Any:
+        """Relative to the whole, what is smaller may be lost when values are compared."""
+        return self.ctx.mpf(10) ** (14 + self.lost - self.digits)
+
     def saturated(self, name: str, x: Any) -> None:
-        """Raises ImpreciseError where these digits do not tell the value from a constant: tanh(100) from 1."""
-        size = abs(x)
-        if name in ("exp", "cos") and 0 < size < self.tiny:
+        """Raises ImpreciseError where these digits do not tell a value from its limit: cos x from 1, sin x from x."""
+        size, least = abs(x), self.least()
+        if name == "exp" and 0 < size < least:
             raise ImpreciseError
-        if name == "arctan" and size * self.tiny > 1:
+        if name in ("cos", "sin", "tan", "arcsin", "arctan", "arcsinh", "arctanh") and 0 < size * size < least:
+            raise ImpreciseError
+        if name == "arctan" and size * least > 1:
             raise ImpreciseError
 
     def whole(self, name: str, x: Any) -> Any:
@@ -486,6 +496,8 @@ def real_part(x: Any, field: Floats) -> Any:
 def factorial(x: Any, field: Floats) -> Any:
     if abs(x) > MAX_FACTORIAL:
         raise TooLargeError
+    if field.exact and x == int(field.parts(x)[0]) and x >= 0:
+        return field.num(Fraction(math.factorial(int(field.parts(x)[0]))))
     return field.gamma(x + 1)
 
 

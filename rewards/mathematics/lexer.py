@@ -51,6 +51,7 @@ ENVIRONMENT = re.compile(
 DECORATION = re.compile(
     r"\\(?:(?:text)?color|tag\*?|label|[hv]space\*?|[hv]?phantom|hskip|kern)\s*\{[^{}]{0,40}\}|\\(?:checkmark|blacksquare|square|qed)"
 )
+ROMAN = frozenset(("II", "IV", "VI", "IX"))
 HTML = re.compile(r"</?(?:b|i|em|strong|u|span|p|div|br|sub|sup|code)\s*/?>", re.IGNORECASE)
 SKIP = re.compile(r"[\s~]+")
 NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9a-zA-Z]))?")
@@ -295,7 +296,7 @@ class Lexer:
             value_before and self.units and self.is_unit(run, previous)
         ):
             self.push("word", run)
-        elif len(run) in (3, 4) and run.isupper() and run != "DNE":  # ABC, a triangle
+        elif (len(run) in (3, 4) and run.isupper() and run != "DNE") or run in ROMAN:  # ABC, a triangle
             self.push("sym", run)
         else:
             self.product(run)

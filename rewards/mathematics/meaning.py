@@ -194,6 +194,9 @@ def relation_meaning(node: Rel) -> Meaning | None:
         return as_points(Reals(real_set(node), variable(node)))
     except UnsolvedError:
         pass
+    if len(node.ops) > 1 and set(node.ops) <= {">", ">="}:  # c > b > a
+        ops = tuple("<" if op == ">" else "<=" for op in reversed(node.ops))
+        return Value(Rel(ops, tuple(reversed(node.items))))
     if len(node.ops) == 1 and node.ops[0] in ("<", "<=", ">", ">=", "!="):
         return Relation(node.ops[0], node.items[0], node.items[1])
     return Value(node)
@@ -252,7 +255,7 @@ def equation(items: Sequence[Node]) -> Meaning | None:
     if isinstance(inner, Values):
         return Values(tuple(Value(item.node, name) for item in inner.items), inner.braces)
     if isinstance(inner, Reals):
-        return Reals(inner.reals, name)
+        return Reals(inner.reals, "" if name.isupper() else name)  # D = (0, 1)
     return None
 
 

@@ -67,62 +67,15 @@ RADIANS = frozenset(("radian", "radians", "rad", "rads"))
 
 
 SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
+LEADING = frozenset(("at", "when", "if", "for", "where", "so", "thus", "hence", "therefore"))
 NO_TEXT = frozenset("(){}:!'")
-REFUSED = frozenset(
-    [
-        "squared",
-        "cubed",
-        "is",
-        "isnt",
-        "not",
-        "wrong",
-        "maybe",
-        "perhaps",
-        "least",
-        "most",
-        "at",
-        "more",
-        "less",
-        "than",
-        "or",
-        "over",
-        "under",
-        "about",
-        "no",
-        "incorrect",
-        "false",
-        "times",
-        "probably",
-        "possibly",
-        "below",
-        "above",
-        "between",
-        "if",
-        "never",
-        "guess",
-        "unsure",
-        "unknown",
-        "almost",
-        "nearly",
-        "around",
-        "up",
-        "plus",
-        "minus",
-        "root",
-        "divided",
-        "factorial",
-        "off",
-        "between",
-        "fold",
-        "through",
-        "from",
-        "until",
-        "but",
-        "except",
-        "either",
-        "neither",
-    ]
-)
+REFUSED = {
+    "squared", "cubed", "is", "isnt", "not", "wrong", "maybe", "perhaps", "least", "most", "at", "more", "less",
+    "than", "or", "over", "under", "about", "no", "incorrect", "false", "times", "probably", "possibly",
+    "below", "above", "between", "if", "never", "guess", "unsure", "unknown", "almost", "nearly", "around",
+    "up", "plus", "minus", "root", "divided", "factorial", "off", "fold", "through", "from", "until",
+    "but", "except", "either", "neither", "when", "where", "for", "with", "by", "on",
+}  # fmt: skip
 MAX_UNIT_WORDS = 6
 
 
@@ -162,6 +115,8 @@ class Parser(Primaries):
         return gather(items, separators)
 
     def element(self) -> Node:
+        if self.kind() == "word" and self.value().lower() in LEADING and self.peek(1)[0] in ("sym", "num"):
+            self.at += 1
         start = self.at
         try:
             return self.relation()
@@ -192,7 +147,7 @@ class Parser(Primaries):
         if not words:
             return None
         text = Text(" ".join("".join(part for part in parts if part not in NO_TEXT).lower().split()))
-        if self.accept("="):  # Area = 5
+        if all(token[0] == "word" for token in self.tokens[start : self.at]) and self.accept("="):  # Area = 5
             return Rel(("=",), (text, self.set_expression()))
         return text
 
@@ -300,7 +255,8 @@ class Parser(Primaries):
             return False
         if kind == "num":
             previous = self.tokens[self.at - 1]
-            if previous[0] == "num" or previous[0] == "sym":
+            raised = self.at > 1 and self.tokens[self.at - 2][1] == "^"  # 2^x 2^y
+            if previous[0] == "num" or (previous[0] == "sym" and not raised):
                 raise ParseError("a number right after another")
             return True
         if kind in ("sym", "const", "func", "cmd", "begin"):

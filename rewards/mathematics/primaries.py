@@ -200,7 +200,7 @@ class Primaries(Tokens):
         base: Node | None = None
         for _ in range(2):
             if self.accept("^"):
-                exponent = expression(self.script())
+                exponent = expression(self.argument() if self.kind() == "num" else self.script())
             elif self.op() == "_":
                 self.at += 1
                 base = expression(self.script())
@@ -225,7 +225,11 @@ class Primaries(Tokens):
             if name == "log" and isinstance(inner, Group) and len(inner.items) == 2:
                 several = True
             args = inner.items if several and isinstance(inner, Group) else (inner,)
+            if name in ("max", "min") and len(args) < 2:
+                raise ParseError(f"{name} of one value")
             return tuple(expression(arg) for arg in args)
+        if name in SEVERAL:
+            raise ParseError(f"{name} of one value")
         self.enter()
         node = self.signed()
         while self.kind() in ("sym", "const", "cmd", "num") and self.starts_factor(node):
