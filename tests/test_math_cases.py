@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -148,6 +150,35 @@ def test_nothing_hangs_crashes_or_is_accepted():
     slow = [f"{names[n]}: {line}" for n, line in found.items() if line["seconds"] > DEADLINE_S]
     assert not slow, f"{len(slow)} of {len(names)}:\n" + "\n".join(slow)
     assert not [names[n] for n, line in found.items() if line["value"]]
+
+
+@pytest.mark.xfail(reason="caches keep long texts")
+def test_long_texts_are_forgotten():
+    """2 GB of answers, golds and completions pass through a process that may hold 1 GB."""
+    program = (
+        "import resource; from rewards.math_answer import grade; from rewards.mathematics.compare import compare;"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30)); long = '9' * 1_000_000\n"
+        "for i in range(700):\n"
+        "    compare('5', f'{long}{i}'), compare(f'x{long}{i}', '5'), grade('5', rf'\\boxed{{y{long}{i}}}')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=CASES.parents[1], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-600:]
+
+
+def test_verdicts_do_not_depend_on_thread_or_order():
+    cases = load("heldout")
+    alone = [compare(case["gold"], case["answer"]).state for case in cases]
+    for cached in [
+        value for name, module in sys.modules.items() if name.startswith("rewards.") for value in vars(module).values()
+    ]:
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
+    order = random.Random(3).sample(range(len(cases)), len(cases))
+    with ThreadPoolExecutor(8) as pool:
+        together = pool.map(lambda i: compare(cases[i]["gold"], cases[i]["answer"]).state, order)
+        assert [alone[i] for i in order] == list(together)
 
 
 # ------------------------------------------------------------------------------------------------ by construction
