@@ -8,18 +8,16 @@ import random
 from functools import lru_cache
 from typing import Any
 
+from rewards.mathematics.evaluate import INTEGER_CALLS, Env, evaluate
 from rewards.mathematics.fields import (
     COMPLEX_FLOATS,
     FLOATS,
-    INTEGER_CALLS,
     Digits,
-    Env,
     Floats,
     GivenUpError,
     ImpreciseError,
     TooLargeError,
     UndefinedError,
-    evaluate,
 )
 from rewards.mathematics.tree import Call, Const, Node, Num, Pow, children, symbols, walk
 
