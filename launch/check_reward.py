@@ -11,6 +11,9 @@ What is tried, in the same worker processes that score a run:
     attacks     completions that are not right (hedges, echoes, near misses, injected code, a megabyte of brackets,
                 power towers, ...) must not be taken for right, hang or crash the grader, or be executed
 
+Every completion is a group of one, so a reward that compares the completions of a group has little to say here. A hang
+counts when the same completion hangs again alone. Digits of other scripts are judged only where they write a wrong number.
+
 Options, key=value:
 
     limit=1000          golds to try; 0: all of the data set
