@@ -12,7 +12,8 @@ What is tried, in the same worker processes that score a run:
                 power towers, ...) must not be taken for right, hang or crash the grader, or be executed
 
 Every completion is a group of one, so a reward that compares the completions of a group has little to say here. A hang
-counts when the same completion hangs again alone. Digits of other scripts are judged only where they write a wrong number.
+counts when the same completion hangs again alone. Digits of other scripts are judged only where they write a wrong
+number.
 
 Options, key=value:
 
