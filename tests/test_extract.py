@@ -40,6 +40,7 @@ def test_the_examples_in_the_docstrings_hold(module):
         (r"\[ \boxed{5} \] as required, since 2 + 3 = 5.", "5"),
         (r"\boxed{5}, and this is why: 2 or 3 steps of 1.", "5"),
         (r"""Call ``so" and `good' what fits; 5 of the 12" pipes are \boxed{5}.""", "5"),  # no quotation around it
+        ("The `good' ones are \\boxed{5}, the `bad' ones 7.", "5"),
         (r'The "good" ones are \boxed{5}, the "bad" ones 7.', "5"),
         # blocks
         ("<answer> 8 </answer>", "8"),
@@ -83,6 +84,8 @@ def test_the_examples_in_the_docstrings_hold(module):
         (r"\boxed{5} \boxed{}", None),
         (r"\boxed{...}", None),
         (r"\boxed{5} </think> \boxed{5", None),  # cut off
+        (r"\boxed{5}, that is \boxed{5", None),
+        (r"The answer is 5. \boxed{5", None),
         ("If the answer is 5, we are done.", None),
         ("One possible answer is 5.", None),
         ("A wrong answer is 5.", None),
@@ -142,6 +145,7 @@ def test_only_what_follows_the_thinking_counts(text, prefix, answer):
         (r"<answer>4, \boxed{5}, 6</answer>", ("4", "6")),
         (r"<answer>2 + 3 = \boxed{5}</answer>", ()),
         (r"\boxed{5}. Alternatively, 2 + 3 = 5.", ()),
+        (r"\boxed{5}, or perhaps you prefer the form 10/2", ()),
         (r"\boxed{5} (about 4.9 before rounding)", ()),
         ("The answer is $x^2$, or maybe $x^3$.", ("x^3",)),
         (r"$\boxed{5}$, but it could also be $6$.", ("6",)),
@@ -213,6 +217,7 @@ def test_what_is_denied_hidden_or_one_of_many_is_refused(text):
         r"Write `\boxed{5}`.",
         r"The format is \boxed{5}.",
         'The user says "the answer is 5".',
+        'Above it reads "the answer is 5".',
         "> \\boxed{5}\n\nI do not know.",
     ],
 )

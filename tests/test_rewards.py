@@ -197,7 +197,8 @@ def test_a_game_without_numbers_or_target_has_a_bad_gold(fields, game, make_comp
         ("<answer>8</answer>", "", "wrong"),
         (r"\boxed{8/(3-8/3)}", "", "ok"),
         ("The answer is 8 / (3 - 8 / 3).", "", "ok"),
-        ("The answer is 24: <answer>8/(3-8/3)</answer>", "", "ok"),
+        ("The answer is 24. <answer>8/(3-8/3)</answer>", "", "ok"),
+        ("The answer is 25. <answer>8/(3-8/3)</answer>", "", "wrong"),
     ],
 )
 def test_what_countdown_says_where_there_is_no_value(text, prefix, state, game, make_completion, make_prompt):
@@ -293,6 +294,7 @@ CITIES = ["London", "Paris", "Rome", "Bern"]
         ("Paris", "ok"),
         ("It is not on the Thames. Option B is correct.", "ok"),
         ("I choose (B).", "ok"),
+        ("I. We look at the map.\n(B) lies on the Seine.", "ok"),
         ("It must be (B), for it lies on the Seine.", "ok"),
         ("<think>A or C</think> B", "ok"),
         (r"\boxed{C}", "wrong"),

@@ -51,7 +51,7 @@ def after_thinking(text: str) -> str | None:
     end, opened = 0, False
     for tag in THINK_TAG.finditer(text):
         opened = not (tag[1] or tag[2])
-        end = end if opened else tag.end()
+        end = tag.end()
     return None if opened else text[end:]
 
 
