@@ -33,13 +33,22 @@ EXCEPT = re.compile(
     r"(?:x\s*(?:=|\\in)\s*)?(?:\\text\s*\{)?\s*all (?:real numbers|reals)(?: x)?,? "
     r"(?:except|other than|but|excluding)(?: for)?\s*\}?"
 )
+MAX_CACHED = 300  # characters of a text whose tree is remembered
 ARTICLES = frozenset(("the", "a", "an"))
 NOT_WORDS = re.compile(r"[^\w+\-/<>=^%$&#*|~:]+")
 
 
-@lru_cache(maxsize=16_384)
 def read(text: str) -> Node:
     """The tree of an answer's text; Unread where it cannot be read as mathematics and is no plain text either."""
+    return remembered(text) if len(text) <= MAX_CACHED else read_once(text)
+
+
+@lru_cache(maxsize=16_384)
+def remembered(text: str) -> Node:
+    return read_once(text)
+
+
+def read_once(text: str) -> Node:
     if len(text) > 4 * MAX_CHARS:
         return Unread(text[:100], f"longer than {MAX_CHARS} characters")
     text = normalise(text).replace(r"\text{:}", ":").replace(r"\colon ", ":")

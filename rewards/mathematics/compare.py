@@ -22,12 +22,12 @@ from rewards.mathematics.symbolic import start_clock
 from rewards.mathematics.tree import Unread
 from rl.experience import Verdict
 
+MAX_CACHED = 600  # characters of a pair that is remembered, lest long texts fill the memory
 LAYOUT = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\s+|~")
 TIGHT = re.compile(r"\s*(\\?[{}()\[\]^_=+*/<>,$-])\s*|(\\[a-zA-Z]+)\s+(?![a-zA-Z])")
 INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
 
 
-@lru_cache(maxsize=65_536)
 def compare(gold: str, answer: str) -> Verdict:
     """ok, wrong, undecided, or bad_gold: whether `answer` equals `gold`, both as extracted, in LaTeX or plain.
 
@@ -36,6 +36,17 @@ def compare(gold: str, answer: str) -> Verdict:
     >>> compare(r"\\frac{1}{2}", "0.5")
     Verdict(1.0, state='ok', reason='')
     """
+    if len(gold) + len(answer) > MAX_CACHED:
+        return compared(gold, answer)
+    return remembered(gold, answer)
+
+
+@lru_cache(maxsize=65_536)
+def remembered(gold: str, answer: str) -> Verdict:
+    return compared(gold, answer)
+
+
+def compared(gold: str, answer: str) -> Verdict:
     if INTEGER.fullmatch(gold) and INTEGER.fullmatch(answer):
         return Verdict(float(int(gold) == int(answer)))
     if not gold.strip():
@@ -81,7 +92,6 @@ def layout_free(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(kept)
 
 
-@lru_cache(maxsize=16_384)
 def squeezed(text: str) -> str:
     """The text without its layout: answers that differ in these only are equal."""
     text = normalise(text).replace("dfrac", "frac").replace("tfrac", "frac")

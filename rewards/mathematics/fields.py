@@ -266,8 +266,12 @@ class Digits(Floats):
             return self.clean(above / self.call("cosh", x) if name == "tanh" else above)
         function = getattr(self.ctx, MP_NAMES.get(name, name))
         result = self.clean(function(x))
-        if name in ("sin", "cos", "tan") and abs(result) < self.tiny * max(1, abs(x)):
-            return self.ctx.mpf(0)
+        if name in ("sin", "cos", "tan"):
+            error = self.tiny * max(1, abs(x))
+            if error > 1e-9:
+                raise ImpreciseError
+            if abs(result) < error:
+                return self.ctx.mpf(0)
         self.conditioned(name, x, result)
         if name == "tan" and abs(result) * self.tiny > 1:
             raise UndefinedError
