@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -24,10 +25,16 @@ from rl.experience import Completion, Prompt, Verdict
 Verifier = Literal["own", "math_verify"]
 
 OR = re.compile(r"\s(?:or|\\text\{\s?or\s?\})\s")
+MAX_GOLD_CHARS = 4000
+MAX_SOLUTION_CHARS = 20_000  # of a longer one the answer is not kept for the next time
 MAX_QUESTION_CHARS = 20_000  # that are searched for the answer
 SPACES = re.compile(r"\\[,;:! ]|[\s$~]+")
 FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}|\\[dt]?frac([0-9])([0-9])")
-OPERATION = re.compile(r"[0-9a-zA-Z)\]}!](?:[-+*/^]|\\[a-z])|[a-z]\(|\\[a-z]|[0-9)][a-zA-Z(]|!")
+OPERATION = re.compile(
+    r"[0-9a-zA-Z)\]}!](?:[-+*/^]|\\[a-z])|[a-z]\(|\\[a-z]|[0-9)][a-zA-Z(]|[!|]|[a-z](?:times|plus|minus|dividedby)[a-z]"
+)
+ARITHMETIC = re.compile(r"[0-9.,+*/()-]+")
+NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 PLAIN_SIGNS = {
     **dict.fromkeys(["\\times", "\\cdot", "\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"], "*"),
     **dict.fromkeys(["\\div", "\N{DIVISION SIGN}"], "/"),
@@ -36,6 +43,9 @@ PLAIN_SIGNS = {
 }
 TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
 CONVERSION = re.compile(r"(?ai)\b(?:simpl|lowest terms|reduce|as an? |convert|mixed number|rewrite|express)")
+OPTION = re.compile(r"\(?[A-J]\)?")
+NAMED_OPTION = re.compile(r"\(?([A-J])[).:] ?(?![^\n]{0,200}(?:\b[A-J][).]|\b(?:or|and) [A-J]\b))[^\n]{1,200}")
+TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{")
 PLAIN_VALUE = re.compile(r"-?[0-9.,]*/?[0-9]*%?")
 
 
@@ -88,7 +98,9 @@ def grade(
     >>> grade("5", "I cannot tell.")
     Verdict(0.0, state='no_answer', reason='no answer was found')
     """
-    expected = gold_answer(gold)
+    expected = gold_answer(gold) if len(gold) <= MAX_SOLUTION_CHARS else gold_answer.__wrapped__(gold)
+    if len(expected) > MAX_GOLD_CHARS:  # nor do the caches hold it
+        return Verdict(state="bad_gold", reason=f"the gold is longer than {MAX_GOLD_CHARS} characters")
     if not expected or _compared(expected, expected, verifier).state != "ok":
         return Verdict(state="bad_gold", reason=f"the gold {_short(gold)} cannot be read")
     found = extract.extract_answer(text, question, prefix=prefix, allow_last_number=allow_last_number)
@@ -96,6 +108,8 @@ def grade(
         return Verdict(state="wrong" if found.refused else "no_answer", reason=found.reason)
     if reason := _evasion(found.answer, expected, question):
         return Verdict(0.0, reason=f"{_short(found.answer)} {reason}")
+    if OPTION.fullmatch(expected) and (named := NAMED_OPTION.fullmatch(_bare_text(found.answer))):
+        found = replace(found, answer=named[1])  # "(B) Paris" names B
     return _judged(expected, found, verifier)
 
 
@@ -154,7 +168,7 @@ def _together(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
     return len(ways) > 1 and all(_compared(gold, way.strip("$ "), verifier).state == "ok" for way in ways)
 
 
-@lru_cache(maxsize=8192)  # the completions of a group share the gold, and often the answer
+@lru_cache(maxsize=4096)  # the completions of a group share the gold, and often the answer
 def _compared(gold: str, answer: str, verifier: Verifier) -> Verdict:
     """The verdict on one answer, by the verifier that was asked for."""
     if len(answer) > MAX_ANSWER_CHARS and answer != gold:
@@ -195,6 +209,10 @@ def _repeats(answer: str, gold: str, question: str) -> bool:
     elif not OPERATION.search(written):
         return False
     asked = _bare(question[:MAX_QUESTION_CHARS])
+    if ARITHMETIC.fullmatch(written) and re.search(r"[0-9)](?:[-+*]|\()", written):
+        numbers = NUMBERS.findall(written)  # the question's numbers in another order are not worked out either
+        if len(numbers) > 1 and sorted(numbers) == sorted(NUMBERS.findall(question[:MAX_QUESTION_CHARS])):
+            return True
     start = asked.find(written)
     while start >= 0:
         around = asked[start - 1 : start] + asked[start + len(written) : start + len(written) + 1]
@@ -202,6 +220,10 @@ def _repeats(answer: str, gold: str, question: str) -> bool:
             return True
         start = asked.find(written, start + 1)
     return False
+
+
+def _bare_text(text: str) -> str:
+    return TEXT.sub("", text).replace("}", "").strip("$ ")
 
 
 def _bare(text: str) -> str:

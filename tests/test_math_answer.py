@@ -528,6 +528,14 @@ def test_several_values_are_judged_by_how_many_the_gold_has(gold, text, state):
         ("What is 3*4?", "12", "3*4", "wrong"),
         (r"What is $3 \times 4$?", "12", "3*4", "wrong"),
         ("What is 3*4?", "12", "12", "ok"),
+        ("What is 3*4?", "12", "4*3", "wrong"),
+        ("What is 3*4?", "12", "(3)(4)", "wrong"),
+        ("What is three times four?", "12", r"\text{three times four}", "wrong"),
+        ("What is $|-7|$?", "7", "|-7|", "wrong"),
+        ("He ate 1 of 2 pies. Which part is that?", "0.5", "1/2", "ok"),
+        ("Is it A) 1 or B) 2?", "B", r"\text{(B) } 2", "ok"),
+        ("Is it A) 1 or B) 2?", "B", r"\text{(B) or (A)}", "wrong"),
+        ("Is it A) 1 or B) 2?", "A", r"\text{(B) } 2", "wrong"),
         ("What is 13*42 - 534?", "12", "3*4", "ok"),  # 3*4 is not in it
         ("What is 3*4?", "12", "2*6", "ok"),  # worked on, if not to the end
         (r"Compute $\dbinom{5}{2}$.", "10", r"\binom{5}{2}", "wrong"),

@@ -32,7 +32,7 @@ from rewards.mathematics.claims import (
     stripped,
 )
 from rewards.mathematics.hedges import alternatives, negated, word_set
-from rewards.mathematics.sentences import ANSWER_WORD, other_phrases, phrases, retracted, rivals
+from rewards.mathematics.sentences import ANSWER_WORD, before_other_claim, other_phrases, phrases, retracted, rivals
 from rewards.mathematics.visible import HIDDEN_STYLE, INVISIBLE, after_thinking, quoted, visible
 
 MAX_OTHERS = 15  # more different claims than these are a list of candidates, whatever they are
@@ -42,6 +42,7 @@ Source = Literal["boxed", "block", "hashes", "phrase", "last_number"]
 PLACEHOLDERS = word_set("... \\ldots \\dots ? _ answer") | {"", "your answer", "final answer", "answer here"}
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace \{ is text, not structure
 BARE_END = re.compile(r"[\s$,;]|\\[)\]]|\.(?:\s|\Z)")  # where \boxed 5 ends
+ANSWER_TAG = re.compile(r"(?ai)<(/?)answer\s{0,3}>")
 HASHES = re.compile(r"(?<!#)####(?!#)")
 LAST_NUMBER = re.compile(r"(?:(?<![0-9a-zA-Z)])[-\u2212])?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
 
@@ -76,6 +77,8 @@ def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_las
     if final is None:
         return Extracted(None, reason="the thinking does not end")
     shown = visible(final, question)
+    if "<" in shown.text:
+        shown = shown._replace(text=ANSWER_TAG.sub(r"<\1answer>", shown.text))
     boxes, cut_off = _boxes(shown.text)
     if cut_off:
         return Extracted(None, reason=r"the last \boxed{ does not end")
@@ -173,7 +176,7 @@ def _blocks(text: str) -> list[Claim]:
     found, position = [], len(text) - len("</answer>".join(pieces))
     for piece in pieces[:-1]:
         before, opened, content = piece.rpartition("<answer>")
-        opening, end, content = len(before), position + len(piece), content.strip()
+        opening, end, content = len(before), position + len(piece), stripped(content)
         if opened:
             unclosed = before.rpartition("<answer>")[2].strip() if "<answer>" in before else ""
             if is_plain(unclosed):  # <answer>5<answer>6</answer>
@@ -185,6 +188,8 @@ def _blocks(text: str) -> list[Claim]:
                 inner = [*_hashes(content), *phrases(content)]
                 claim = inner[-1].text if inner else content
                 found.append(Claim(stripped(claim).strip("`") or claim, position + opening, end + len("</answer>")))
+        elif found and is_plain(content):  # <answer><answer>5</answer>6</answer>
+            found.append(Claim(content, position, end))
         position = end + len("</answer>")
     return found
 
@@ -198,7 +203,10 @@ def _hashes(text: str) -> list[Claim]:
         end = text.find("\n", match.end())
         end = len(text) if end < 0 else end
         content = stripped(text[match.end() : end].strip(" \t*"))
-        if content and not BOX.search(content) and not ANSWER_WORD.search(content[:100]):
+        if word := ANSWER_WORD.search(content):  # "#### Final answer", "#### 6. The answer is 5"
+            content = content[: word.start()].rpartition(".")[0] if is_plain(content[:1]) else ""
+        content = before_other_claim(content)
+        if content:
             found.append(Claim(content, match.start(), end))
     return found if len(found) < 2 or plain_ones([found[-1]]) == [] else plain_ones(found)
 

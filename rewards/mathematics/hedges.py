@@ -29,7 +29,7 @@ NEGATED_AFTER = re.compile(
 
 TRIGGERS = word_set(
     "or maybe perhaps possibly alternatively otherwise could might may actually rather mean meant else should wait no",
-    "and oops kidding joking correction typo misread",
+    "and oops scratch kidding joking correction typo misread",
 )
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
@@ -60,9 +60,11 @@ OTHER_BEFORE = re.compile(
 )
 BETWEEN_BEFORE = re.compile(rf"(?ai)\bbetween[\s$*_(\\]++(?P<value>{NUMBER})[\s$*_),\\]*+and[\s$*_(\\]*+\Z")
 STRUCK = ("~~", "<s>", "<del>", "<strike>", "\\sout{", "\\st{", "\\cancel{", "\\xcancel{", "\\bcancel{", "phantom{")
+FITS = r"(?:possible|correct|right|valid|fine|acceptable"
 ALSO = re.compile(
-    rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[\s$*_)]{{0,4}}(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?"
-    r"(?:possible|correct|right|valid|fine|acceptable|an? |works?|the )"
+    rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[\s$*_)]{{0,4}}"
+    rf"(?:(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?{FITS}|an? |works?|the )|"
+    rf"(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well))"
 )
 ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
@@ -97,8 +99,10 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
-    if " also" in after and (also := ALSO.search(after)):
+    if also := ALSO.search(after):
         found.append(also["value"])
+    if after[:1].isdigit():  # \boxed{5}6
+        found.append(after[:1])
     return found
 
 

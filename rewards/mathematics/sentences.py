@@ -10,18 +10,20 @@ from rewards.mathematics.claims import BOX, MAX_ANSWER_CHARS, MAX_CLAIMS, Claim,
 from rewards.mathematics.hedges import HEDGED, NUMBER, word_set
 from rewards.mathematics.visible import quoted
 
-ANSWER_WORD = re.compile(r"(?ai)(?<![a-z])answers?+(?![a-z])")
+ANSWER_WORD = re.compile(r"(?ai)(?<![a-z</])(?:answers?+|ans|(?<=correct )(?:option|choice))(?![a-z])")
 TO_WHAT = r"(?: to (?:the|this|your|that) (?:question|problem|above))?"
 IS = re.compile(
-    rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+(?:[:=]|[-=]>|\u2192|(?:is|are|will be|must be|would be)\b)[\s*_`:=]{{0,12}}+"
+    rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+"
+    r"(?:[:=]|[-=]>|\u2192|[-\u2013]\s(?=[0-9$\\])|(?:is|are|will be|must be|would be)\b)[\s*_`:=]{0,12}+"
 )
 HEADING = re.compile(r"(?ai)[*_`: ]{0,6}+\n[\s*_`]{0,12}+(?!is\b|are\b)")  # the answer stands below
 HEADING_BEFORE = re.compile(r"(?ai)[\s#*_`0-9.)]*+(?:(?:the|final|my|correct)[ ]++){0,3}\Z")
 FILLERS = re.compile(
-    r"(?ai)(?:(?:therefore|thus|then|hence|clearly|simply|just|indeed|exactly|obviously|given by|equal to|equals|now)\b"
-    r"[\s,:*_]{0,4}+)+"
+    r"(?ai)(?:(?:therefore|thus|then|hence|clearly|simply|just|indeed|exactly|obviously|given by|equal to|equals|now|"
+    r"a total of)\b[\s,:*_]{0,4}+)+"
 )
 LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
+OTHER_CLAIM = re.compile(rf"{BOX.pattern}|<answer>")
 OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
 OTHER = word_set("another other alternative alternate second different possible")  # "another answer is 6"
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
@@ -89,9 +91,19 @@ def _following(text: str, is_meant: Callable[[str, int], bool]) -> list[Claim]:
         content, end = _sentence(
             text, start, following.start() if following and IS.match(text, following.end()) else len(text)
         )
-        if content and not BOX.search(content):
+        content = before_other_claim(content)
+        if content:
             found.append(Claim(content, start, end))
     return found
+
+
+def before_other_claim(content: str) -> str:
+    r"""The content, or what of it stands before a box or block in it, if that is a value: "6" of "6 \boxed{5}"."""
+    other = OTHER_CLAIM.search(content)
+    if other is None:
+        return content
+    before = content[: other.start()].strip(" .,;:*$")
+    return before if is_plain(before) and before[-1:].isalnum() else ""
 
 
 def _heading(text: str, word: re.Match[str]) -> re.Match[str] | None:

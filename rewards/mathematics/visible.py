@@ -12,7 +12,7 @@ from typing import NamedTuple
 WINDOW_CHARS = 100_000  # only the end of a longer text is read: what came before it cannot become the answer
 MIN_QUESTION_CHARS = 12  # a shorter question is not cut out of the text: "2 + 2" may well be part of the working
 
-THINK_TAG = re.compile(r"(?a)<(/?)(?i:think(?:ing)?)>|\[(/?)THINK\]")  # <think>, <thinking>, Magistral's [THINK]
+THINK_TAG = re.compile(r"(?a)<(/?)(?i:think(?:ing)?)\s{0,3}>|\[(/?)THINK\]")  # <think>, <thinking>, Magistral's [THINK]
 TEX_QUOTE = re.compile(r"``?[^`'\"\n]{0,80}['\"]")  # `so' and ``so", as TeX has them
 HIDING = (("<!--", "-->"), (r"\iffalse", r"\fi"), (r"\begin{comment}", r"\end{comment}"))
 TEX_COMMENT = re.compile(r"^[ \t]*+%[^\n]*+", re.MULTILINE)
