@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -384,3 +385,12 @@ def test_a_control_group_bounds_all_processes_together():
         Sandbox(b"", TIGHT, cgroup="/nowhere"),
     ):
         pass
+
+
+@needs_sandbox
+def test_the_benchmark_judges_every_row_rightly_and_ends_with_json():
+    command = [sys.executable, "benchmarks/sandbox.py", "--quick", "--workers", "1"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    rates = json.loads(ended.stdout.splitlines()[-1])
+    assert len(rates) == 5
+    assert all(rate > 0 for rate in rates.values())
