@@ -52,6 +52,7 @@ DECORATION = re.compile(
     r"\\(?:(?:text)?color|tag\*?|label|[hv]space\*?|[hv]?phantom|hskip|kern)\s*\{[^{}]{0,40}\}|\\(?:checkmark|blacksquare|square|qed)"
 )
 ROMAN = frozenset(("II", "IV", "VI", "IX"))
+ANGLES = frozenset(("rad", "rads", "deg", "radian", "radians"))
 HTML = re.compile(r"</?(?:b|i|em|strong|u|span|p|div|br|sub|sup|code)\s*/?>", re.IGNORECASE)
 SKIP = re.compile(r"[\s~]+")
 NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9a-zA-Z]))?")
@@ -267,14 +268,14 @@ class Lexer:
         """Whether letters after a value name a unit: cm; m only where space or another unit stands before it."""
         if len(run) == 1 and (run in "eiAVKBNWJ" or not (self.gap or previous[1] == "/" or previous[0] == "word")):
             return False
-        return lookup(run) is not None or run.lower() in POWERS
+        return lookup(run) is not None or run.lower() in POWERS or run.lower() in ANGLES
 
     def word(self, run: str, in_text: bool) -> None:
         """A run of letters: an operator, a function, a constant, a unit, a word, or a product of variables."""
         low = run.lower()
         previous = self.tokens[-1] if self.tokens else ("", "", False)
         value_before = previous[0] in ("num", "const", "word", "money") or previous[1] in (")", "}", "]", "!")
-        if previous[:2] == ("op", "/") and len(self.tokens) > 1 and self.tokens[-2][0] == "word":
+        if previous[:2] in (("op", "/"), ("op", "*")) and len(self.tokens) > 1 and self.tokens[-2][0] == "word":
             value_before = True
         if low in WORD_OPERATORS and (low != "times" or value_before):
             self.push("op", WORD_OPERATORS[low])

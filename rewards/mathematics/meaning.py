@@ -85,6 +85,10 @@ def meaning(node: Node) -> Meaning | None:
         return relation_meaning(node)
     if isinstance(node, Group) and node.kind in ("list", "or", "and", "set"):
         return several(node)
+    if isinstance(node, SetBuilder) and isinstance(node.condition, Group) and node.condition.kind == "list":
+        first = node.condition.items[0]
+        if isinstance(first, Rel) and first.ops == ("=",) and first.items[0] == node.element:
+            return several(Group("list", (first.items[1], *node.condition.items[1:])))  # {x | x = -1, 0, 1}
     if isinstance(node, (SetOp, NamedSet, SetBuilder)):
         try:
             reals = real_set(node)

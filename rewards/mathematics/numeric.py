@@ -236,8 +236,8 @@ def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: 
         trusted.append(point)
         if number >= len(further) and number >= len(further) + wanted - 1:
             break
-    most = 16 if further or any(whole) else 4
-    chosen = doubtful[:most] + trusted[-most:]
+    most = 10 if further or any(whole) else 4
+    chosen = doubtful[: 2 * most] + trusted[-most:]
     return confirmed(first, second, names, chosen, complexly) if chosen else None
 
 
@@ -261,11 +261,15 @@ def literal_digits(*nodes: Node) -> int:
 
 
 def confirmed(first: Node, second: Node, names: list[str], trusted: list[Point], complexly: bool) -> bool | None:
-    """Equality in DIGITS digits, more if the numbers are longer, at several points."""
+    """Equality in DIGITS digits, more if the numbers are longer, at several points.
+
+    At a point where twice the digits do not hold every part of the expressions nothing is said: if they agree at others,
+    where all parts show, they are equal. A constant has no other point, so more digits are tried.
+    """
     digits = min(DIGITS + literal_digits(first, second), MAX_DIGITS)
     seen = 0
     for point in trusted:
-        for precision in (digits, 2 * digits + 60, MAX_DIGITS):
+        for precision in (digits, 2 * digits + 60) if names else (digits, 2 * digits + 60, MAX_DIGITS):
             field = Digits(precision, not complexly)
             env = environment(names, point, field)
             outcome = None

@@ -15,6 +15,7 @@ from rewards.mathematics.tree import (
     Call,
     Const,
     Group,
+    Mul,
     Node,
     Num,
     Quantity,
@@ -134,6 +135,8 @@ def same_text(gold: Node, answer: Node) -> bool:
     if isinstance(gold, Text) and isinstance(answer, Text):
         return gold.words == answer.words or gold.words.replace(" ", "") == answer.words.replace(" ", "")
     text, other = (gold, answer) if isinstance(gold, Text) else (answer, gold)
+    if isinstance(other, Mul) and all(isinstance(item, Sym) for item in other.items) and isinstance(text, Text):
+        return text.words == "".join(getattr(item, "name", "") for item in other.items).lower()  # cm
     return isinstance(other, Sym) and isinstance(text, Text) and text.words == other.name.lower()
 
 
