@@ -278,7 +278,9 @@ def confirmed(first: Node, second: Node, names: list[str], trusted: list[Point],
             except ImpreciseError:
                 continue
             except TooLargeError:
-                return None
+                if not names:
+                    return None
+                break
             if values[0] is None or values[1] is None:
                 outcome = None if values[0] is values[1] or not (names or complexly) else False
                 if outcome is False and not complexly and continued(first, second, names, point):
