@@ -154,7 +154,8 @@ def _result(scored: ScoredGroup, correct: str, extract: Extract | None) -> Probl
     completions = scored.group.completions
     grades = _grades(scored, correct)
     right = tuple(grade >= RIGHT for grade in grades)  # NaN is not
-    answers = [extract(completion.text) for completion in completions] if extract else []
+    prefix = scored.group.prompt.prefix  # a <think> that the template wrote: an unfinished thought has no vote
+    answers = [extract(prefix + completion.text) for completion in completions] if extract else []
     return ProblemResult(
         key=_key(scored.group.prompt),
         correct=right,

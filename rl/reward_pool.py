@@ -1,8 +1,9 @@
 """Workers that call rewards, minded by a thread of their own: deadlines, replacements, and hanging calls passed by.
 
-A job goes to a worker that is free. A call that takes far longer than is usual for its term is passed by: what else the
+A job goes to a worker that is free. A call that takes longer than is usual for its term is passed by: what else the
 worker had to do goes to a new worker, so that the number of working ones stays the same, and the slow call has until
-its deadline on what the others leave of the processors. Then its worker is killed. No torch here.
+its deadline; then its worker is killed. Where calls hang and compute for ever, the greediest of them get only what the
+others leave of the processors. No torch here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rl.reward_calls import (
     Modules,
 )
 from rl.reward_forms import Failed
-from rl.reward_tasks import MODULES, Result, Task, Ticket, Typical, Worker
+from rl.reward_tasks import MODULES, Patience, Result, Task, Ticket, Typical, Worker
 from rl.reward_terms import RewardTerm
 from rl.reward_worker import FORK, HEARTBEAT_S, MESSAGE, READY, Limits, Setup
 
@@ -48,6 +49,7 @@ STARVED_GRACE_S = 0.8  # beyond its deadline, for a call that had little of the 
 ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker ended
 BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
 OVERBOOKED_FOR_S = 1.0  # after a call was passed by; see Pool._num_wanted
+LOOK_EVERY_S = 0.02  # at what slow calls take of the processors
 MAX_PASSED_BY = 128  # slow calls at once
 MAX_ATTEMPTS = 2  # of a call whose worker died while another call was to blame
 
@@ -69,6 +71,7 @@ class Pool:
         self._waiting: deque[Task] = deque()
         self._typical = {number: Typical() for number in terms}
         self._passed_by_at = -OVERBOOKED_FOR_S  # the last time
+        self._patience = Patience()
         self._thread = threading.Thread(target=self._mind, name="reward-pool", daemon=True)
         self._thread.start()
 
@@ -148,6 +151,7 @@ class Pool:
         self._check_template(now)
         for worker in list(self.workers):
             self._check(worker, now)
+        self._demote()
         if self._ready:
             self._assign()
 
@@ -305,7 +309,7 @@ class Pool:
             assert isinstance(message, Alive | Answer), message
 
     def _finish(self, worker: Worker) -> None:
-        if not worker.pending and worker.passed_by:  # its priority cannot be raised again without privileges
+        if not worker.pending and worker.passed_by:  # it may have been demoted, which takes privileges to undo
             self._remove(worker)
 
     # Deadlines
@@ -320,6 +324,8 @@ class Pool:
                 due.append(worker.heard_at + BLOCKED_AFTER_S)
             elif worker.pending:
                 due.append(self._cut_at(worker, now))
+                if worker.passed_by and not worker.demoted:
+                    due.append(now + LOOK_EVERY_S)
                 if self._may_pass_by(worker):
                     due.append(self._pass_by_at(worker))
         return max(0.0, min(due) - now) if due else None
@@ -349,7 +355,7 @@ class Pool:
         assert worker.first is not None
         allowed_s = self._allowed_s(*worker.first)
         deadline = worker.busy_since + allowed_s
-        if now < deadline or not worker.passed_by or worker.pid is None or not _is_running(worker.pid):
+        if now < deadline or not worker.demoted or worker.pid is None or not _is_running(worker.pid):
             return deadline
         return deadline + STARVED_GRACE_S
 
@@ -370,15 +376,30 @@ class Pool:
 
     def _pass_by_at(self, worker: Worker) -> float:
         assert worker.first is not None
-        call, _ = worker.first
-        return worker.busy_since + self._typical[call.term].pass_by_after_s * len(call.places)
+        return worker.busy_since + self._pass_by_after_s(worker.first[0])
+
+    def _pass_by_after_s(self, call: Call) -> float:
+        return self._typical[call.term].pass_by_after_s * len(call.places)
 
     def _pass_by(self, worker: Worker) -> None:
-        """The slow call stays, on what the others leave of the processors; the rest goes to a new worker."""
-        worker.passed_by, self._passed_by_at = True, time.monotonic()
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
+        """The slow call stays; the rest goes to a new worker."""
+        worker.pass_by()
+        self._passed_by_at = time.monotonic()
         self._hand_on(worker)
+
+    def _demote(self) -> None:
+        """While the slow calls together take more of the processors than there is patience for, the greediest of them
+        gets no more than what the others leave; but not one that is slow only because it had to wait."""
+        slow = {worker: worker.slow_cpu_s for worker in self.workers if worker.passed_by and not worker.demoted}
+        while slow and sum(slow.values()) > self._patience.left_s:
+            worker = max(slow, key=lambda worker: slow[worker])
+            assert worker.first is not None
+            if slow[worker] < self._pass_by_after_s(worker.first[0]):
+                return
+            self._patience.spend(slow.pop(worker))
+            worker.demoted = True
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
 
     def _hand_on(self, worker: Worker) -> None:
         """All but the first pending call go back, before all that wait."""
@@ -391,6 +412,8 @@ class Pool:
     def _cut(self, worker: Worker) -> None:
         assert worker.first is not None
         call, task = worker.first
+        if worker.passed_by and not worker.demoted:
+            self._patience.spend(worker.slow_cpu_s)
         self._fail(worker, "timeout", f"no value within {self._allowed_s(call, task):g} s")
 
     def _died(self, worker: Worker, ending: str, *, blame: bool = True) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ from rl.reward_forms import Outcome
 
 PASS_BY_AFTER_S = 0.005  # at least; see Typical
 TYPICAL_FACTOR = 1.5
+PATIENCE_S = 1.0  # see Patience
+PATIENCE_FRACTION = 0.05  # of a processor
 MODULES = Call(-1, -1, (), {})  # stands for the answer to a job without calls
 
 
@@ -101,8 +105,46 @@ class Worker:
     imports_end_at: float = 0.0
     heard_at: float = 0.0
     passed_by: bool = False
+    demoted: bool = False  # gets what the others leave of the processors
+    cpu_before_s: float = 0.0  # its processor time when it was passed by
     closed_at: float | None = None  # its pipe has ended: how it ended is to come
+
+    @property
+    def slow_cpu_s(self) -> float:
+        """Processor time since it was passed by."""
+        return _cpu_s(self.pid) - self.cpu_before_s
+
+    def pass_by(self) -> None:
+        self.passed_by, self.cpu_before_s = True, _cpu_s(self.pid)
 
     @property
     def first(self) -> tuple[Call, Task] | None:
         return next(iter(self.pending.values()), None)
+
+
+def _cpu_s(pid: int | None) -> float:
+    """Processor time of a process (Linux), 0 where it is not to be had."""
+    if pid is not None:
+        with contextlib.suppress(OSError, OverflowError):
+            return time.clock_gettime((~pid << 3) | 2)  # the clock that clock_getcpuclockid(3) names
+    return 0.0
+
+
+class Patience:
+    """Processor time, in seconds, that slow calls may take from the others before they get only what is left over.
+
+    Slow calls that end in time are paid back, so it is calls that hang which use it up. It grows back slowly.
+    """
+
+    def __init__(self) -> None:
+        self._left_s, self._counted_at = PATIENCE_S, time.monotonic()
+
+    @property
+    def left_s(self) -> float:
+        now = time.monotonic()
+        self._left_s = min(PATIENCE_S, self._left_s + PATIENCE_FRACTION * (now - self._counted_at))
+        self._counted_at = now
+        return self._left_s
+
+    def spend(self, seconds: float) -> None:
+        self._left_s = self.left_s - seconds

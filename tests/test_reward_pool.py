@@ -7,6 +7,8 @@ import math
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +39,12 @@ def told(problem, completion):
     if text in ("no_answer", "undecided", "bad_gold", "timeout", "error"):
         return Verdict(state=text, reason="as told")
     return float(len(text))
+
+def works(problem, completion):
+    end = time.thread_time() + 0.001 * len(completion.text)
+    while time.thread_time() < end:
+        pass
+    return 1.0
 
 def pid(problem, completion):
     return os.getpid()
@@ -285,3 +293,16 @@ def test_an_async_call_that_hangs_or_raises_is_lost_alone(user_file, group_of):
 def test_a_concurrency_that_cannot_be_is_refused(concurrency, user_file):
     with pytest.raises(ValueError, match=r"rewards\.served\.concurrency must be"):
         Scorer(terms_of(user_file, "served", concurrency=concurrency))
+
+
+def test_a_call_that_is_only_slow_is_not_starved_by_processes_that_take_all_processors(user_file, group_of):
+    """Eight times the usual work, beside twice as many busy processes as there are processors."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        with Scorer(terms_of(user_file, "works"), workers=2, deadline_s=4.0) as scorer:
+            scored = [scorer.score([group_of(*["aa"] * 12, "a" * 40)] * 3) for _ in range(3)]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert [failure for groups in scored for group in groups for failure in group.failures] == []
