@@ -163,7 +163,9 @@ def _together(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
     """Whether the claims are the parts of a gold of several values, or one value written twice ("3/4 or 0.75")."""
     if len(found.parts) > 1:
         only_parts = set(found.others) < set(found.parts)
-        return only_parts and _compared(gold, ", ".join(found.parts), verifier).state == "ok"
+        # A comma binds more tightly than an "or": between alternatives it would join the last with the next first.
+        between = " or " if any(OR.search(part) for part in found.parts) else ", "
+        return only_parts and _compared(gold, between.join(found.parts), verifier).state == "ok"
     ways = OR.split(found.answer or "", maxsplit=4)
     return len(ways) > 1 and all(_compared(gold, way.strip("$ "), verifier).state == "ok" for way in ways)
 

@@ -508,6 +508,7 @@ def test_no_claim_is_no_answer(text, prefix):
         ("2, 3", r"\boxed{2, 3}", "ok"),
         ("2, 3", r"\boxed{x = 2 \text{ or } x = 3}", "ok"),
         ("x = 2 or x = 3", r"\boxed{2} or \boxed{3}", "ok"),  # the parts of one answer
+        ("x = 1 or x = 2", r"\boxed{x = 1 or x = 2} or \boxed{7919 + x = 1 or x = 2}", "wrong"),
         (r"\{2, 3\}", r"$x = \boxed{2}$ and $x = \boxed{3}$", "ok"),
         ("2, 3", "The answers are 2 and 3.", "ok"),
         ("2, 3", r"\boxed{2}", "wrong"),
