@@ -151,7 +151,6 @@ def test_nothing_hangs_crashes_or_is_accepted():
     assert not [names[n] for n, line in found.items() if line["value"]]
 
 
-@pytest.mark.xfail(reason="caches keep long texts")
 def test_long_texts_are_forgotten():
     """2 GB of answers, golds and completions pass through a process that may hold 1 GB."""
     program = (
@@ -190,16 +189,14 @@ def test_the_identities_that_pairs_are_built_from_hold():
     assert not generate_kinds.check_identities()
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=[pytest.mark.xfail] * (name == "functions")) for name in FAMILIES]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_equal_by_construction_is_right(family):
-    """Or, for one in twenty, undecided; never wrong."""
+    """Or, for one in twenty, undecided (parts as small as 10^-400: one in four); never wrong."""
     verdicts = {(a, b): compare(a, b) for a, b in FAMILIES[family](150, 11, True)}
     refused = [f"{a}   |   {b}   -> {verdict!r}" for (a, b), verdict in verdicts.items() if verdict.state != "ok"]
     wrong = [line for line in refused if "undecided" not in line]
     assert not wrong, f"{len(wrong)} of {len(verdicts)}:\n" + "\n".join(wrong)
-    assert len(refused) <= len(verdicts) / 20, "\n".join(refused)
+    assert len(refused) <= len(verdicts) / (4 if family == "tiny_parts" else 20), "\n".join(refused)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
