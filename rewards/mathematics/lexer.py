@@ -53,6 +53,8 @@ DECORATION = re.compile(
 )
 ROMAN = frozenset(("II", "IV", "VI", "IX"))
 ANGLES = frozenset(("rad", "rads", "deg", "radian", "radians"))
+RAISED_FRACTION = re.compile(r"\^\{([0-9]+)\}/_\{([0-9]+)\}")
+NEGATED = re.compile(r"\\not\s*(=|\\in(?![a-zA-Z]))")
 HTML = re.compile(r"</?(?:b|i|em|strong|u|span|p|div|br|sub|sup|code)\s*/?>", re.IGNORECASE)
 SKIP = re.compile(r"[\s~]+")
 NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4}(?![0-9a-zA-Z]))?")
@@ -107,7 +109,7 @@ def to_ascii(text: str) -> str:
         out.append(SUPERSCRIPTS.get(char) or SUBSCRIPTS.get(char) or _one_char(char))
     if raised or lowered:
         out.append("}")
-    return "".join(out)
+    return RAISED_FRACTION.sub(r"\\frac{\1}{\2}", "".join(out))
 
 
 def _one_char(char: str) -> str:
@@ -173,6 +175,7 @@ def undecorated(text: str) -> str:
         if count:
             text = text.replace("&", " ")
         text = DECORATION.sub(" ", text)
+        text = NEGATED.sub(lambda match: r"\ne " if match[1] == "=" else r"\notin ", text)
     if "<" in text:
         text = HTML.sub(" ", text)
     if ":=" in text:
@@ -446,6 +449,8 @@ class Lexer:
             return match.end()
         elif value == "." and self.tokens and self.tokens[-1][0] == "word":  # sq. cm
             return match.end()
+        elif value in ("?", "@", "#") and not in_text:
+            raise ParseError(f"a character that means nothing here: {value!r}")
         elif value in ('"', "?", "@", "#") or (value == "." and in_text):
             self.gap = True
             if value == '"' and self.tokens and self.tokens[-1][0] == "num":

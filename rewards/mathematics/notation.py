@@ -23,7 +23,8 @@ UNICODE = {
     "\u27e9": r"\rangle ", "\u2329": r"\langle ", "\u232a": r"\rangle ", "\u230a": r"\lfloor ", "\u230b": r"\rfloor ",
     "\u2308": r"\lceil ", "\u2309": r"\rceil ", "\u2223": "|", "\u2225": r"\|", "\u2026": "...", "\u22ef": "...",
     "\u2220": r"\angle ", "\u25b3": r"\triangle ", "\u2227": r"\land ", "\u2228": r"\lor ", "\u2192": r"\to ",
-    "\u2211": r"\sum ", "\u222b": r"\int ", "\u2061": "", "\u20ac": r"\euro ", "\u00a2": r"\cents ",
+    "\u2211": r"\sum ", "\u222b": r"\int ", "\u2061": "", "\u00d8": r"\emptyset ", "\u20ac": r"\euro ",
+    "\u00a2": r"\cents ",
     "\u00a3": r"\pounds ",
     "\u00a5": r"\yen ", "\u20b9": r"\rupee ", "\u3001": ",", "\u3002": ".",
 }  # fmt: skip

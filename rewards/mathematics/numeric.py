@@ -263,7 +263,7 @@ def literal_digits(*nodes: Node) -> int:
 def confirmed(first: Node, second: Node, names: list[str], trusted: list[Point], complexly: bool) -> bool | None:
     """Equality in DIGITS digits, more if the numbers are longer, at several points.
 
-    At a point where twice the digits do not hold every part of the expressions nothing is said: if they agree at others,
+    At a point where twice the digits do not hold every part of the expressions nothing is said: if they agree at others
     where all parts show, they are equal. A constant has no other point, so more digits are tried.
     """
     digits = min(DIGITS + literal_digits(first, second), MAX_DIGITS)

@@ -47,7 +47,8 @@ from rewards.mathematics.tree import (
     Text,
     number,
 )
-from rewards.mathematics.units import POWERS, combine, lookup
+from rewards.mathematics.units import FILLERS, POWERS, combine, lookup
+from rewards.mathematics.words import KNOWN as NUMBER_WORDS
 from rewards.mathematics.words import MULTIPLIERS, PARTS, number_words
 
 MAX_DEPTH = 40
@@ -70,6 +71,7 @@ SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
 LEADING = frozenset(("at", "when", "if", "for", "where", "so", "thus", "hence", "therefore"))
 NO_TEXT = frozenset("(){}:!'")
 REFUSED = {
+    "negative", "positive", "point",
     "squared", "cubed", "is", "isnt", "not", "wrong", "maybe", "perhaps", "least", "most", "at", "more", "less",
     "than", "or", "over", "under", "about", "no", "incorrect", "false", "times", "probably", "possibly",
     "below", "above", "between", "if", "never", "guess", "unsure", "unknown", "almost", "nearly", "around",
@@ -256,7 +258,11 @@ class Parser(Primaries):
         if kind == "num":
             previous = self.tokens[self.at - 1]
             raised = self.at > 1 and self.tokens[self.at - 2][1] == "^"  # 2^x 2^y
-            if previous[0] == "num" or (previous[0] == "sym" and not raised):
+            if (
+                previous[0] == "num"
+                or (previous[0] == "word" and not isinstance(left, Quantity))
+                or (previous[0] == "sym" and not raised)
+            ):
                 raise ParseError("a number right after another")
             return True
         if kind in ("sym", "const", "func", "cmd", "begin"):
@@ -468,6 +474,8 @@ class Parser(Primaries):
                     self.at += 1
                 if len(parts) >= MAX_UNIT_WORDS or (len(word) == 1 and lookup(word) is None and word != "a"):
                     raise ParseError("words that are no unit")
+                if word.lower() in NUMBER_WORDS and word.lower() not in FILLERS:
+                    raise ParseError("a number right after another")
                 if word.lower() in REFUSED and not (word.lower() in POWERS and parts):
                     raise ParseError("words that are no unit")
                 if word.lower() in POWERS:

@@ -73,9 +73,20 @@ def number_words(words: list[str]) -> tuple[Fraction, int] | None:
     while count:
         value = _value(words[:count])
         if value is not None:
-            return value, count
+            return _with_decimals(words, value, count)
         count -= 1
     return None
+
+
+def _with_decimals(words: list[str], value: Fraction, count: int) -> tuple[Fraction, int]:
+    """three point one four"""
+    digits = 0
+    while words[count : count + 1] == ["point"] and UNITS.get("".join(words[count + 1 + digits :][:1]), 10) < 10:
+        digits += 1
+    if not digits or value.denominator != 1:
+        return value, count
+    decimals = sum(Fraction(UNITS[word], 10 ** (k + 1)) for k, word in enumerate(words[count + 1 : count + 1 + digits]))
+    return (value - decimals if words[0] in SIGN else value + decimals), count + 1 + digits
 
 
 def _value(words: list[str]) -> Fraction | None:
