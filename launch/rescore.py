@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     first = read_rollouts(files[0][0])
     changes = Changes(outcome, old_term(first, outcome, options.against), options.right)
     out = prepared(Path(options.out).expanduser(), run, recipe) if options.out else None
-    with Scorer(terms, **recipe.scoring(options.workers, options.deadline_s)) as scorer:
+    with Scorer(terms, **recipe.scoring(options.workers, options.deadline_s), stop_when_broken=False) as scorer:
         if first:
             scorer.check(first[0].group.prompt)
         for number, (file, name) in enumerate(files, start=1):

@@ -278,8 +278,9 @@ class Scorer:
                     "stop ends the run for that, mask would leave such completions out",
                     scored,
                 )
-            counted = errors if term.no_answer == "zero" else failed
-            self._watch_streak(term, [failure for _, failure in counted], scored)
+            spared = {"no_answer"} if term.no_answer == "zero" else set()  # never a function that raises or hangs
+            spared |= {"undecided", "bad_gold"} if term.on_error == "zero" else set()
+            self._watch_streak(term, [failure for _, failure in failed if failure.kind not in spared], scored)
 
     def _watch_streak(self, term: RewardTerm, failures: Sequence[Failure], scored: Sequence[ScoredGroup]) -> None:
         size = sum(len(group.rewards) for group in scored)

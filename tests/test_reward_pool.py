@@ -248,6 +248,10 @@ def test_the_breaker_does_not_mind_missing_answers_that_count_as_zero(user_file,
         scorer.score([group])
         with pytest.raises(RewardBroken, match=r"no_answer: as told.*rewards\.told\.no_answer=zero"):
             scorer.score([group])
+    with Scorer(terms_of(user_file, "told", on_error="zero")) as scorer:
+        assert [scorer.score([group_of(*["undecided"] * 16)])[0].rewards[0] for _ in range(3)] == [0.0] * 3
+        with pytest.raises(RewardBroken, match="error: as told"):
+            [scorer.score([group_of(*["error"] * 16)]) for _ in range(2)]
     with Scorer(terms_of(user_file, "told"), stop_when_broken=False) as scorer:
         assert [scorer.score([group])[0].scored[0] for _ in range(3)] == [False] * 3
 
