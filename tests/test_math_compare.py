@@ -688,6 +688,9 @@ RIGHT = [
     ("Tuesday, Thursday", "Thursday and Tuesday"),
     ("x^2-4=0", "x^2=4"),
     (r"\text{at most }5", "at most 5"),
+    ("x=1, x=2 or x=3", "1, 2, 3"),
+    ("1, 2, or 3", "3, 2, 1"),
+    ("x<1, or 2<x<3", r"(-\infty,1)\cup(2,3)"),
 ]
 WRONG = [
     ("0.5", "50"),
@@ -996,6 +999,7 @@ WRONG = [
     (r"2\frac{1}{2}", "1"),
     (r"\sqrt{16}", r"\pm 4"),
     ("4", r"\pm 4"),
+    ("x = 1 or x = 2", "x = 1 or x = 2, 7919 + x = 1 or x = 2"),
 ]
 UNDECIDED = [
     ("3^{10^9}", "3^{1000000000}+1"),

@@ -150,6 +150,10 @@ def gather(items: list[Node], separators: list[str]) -> Node:
         separators = [{"land": "and", "lor": "or"}.get(separator, separator) for separator in separators]
     kinds = set(separators)
     relations = any(isinstance(item, Rel) for item in items)
+    if kinds >= {",", "or"} and (len(kinds) > 2 or separators.index("or") < len(separators) - 1):
+        raise ParseError("commas and alternatives mixed")  # who is to say which binds more
+    if kinds == {",", "or"}:
+        return Group("or", tuple(items))
     if "or" in kinds and relations and len(kinds) > 1:
         groups: list[list[Node]] = [[items[0]]]
         for separator, item in zip(separators, items[1:], strict=True):

@@ -95,3 +95,12 @@ WORD_OPERATORS = {
     "to": ":",
 }  # fmt: skip
 CONSTANTS = {"pi": "pi", "infinity": "oo", "infty": "oo", "inf": "oo", "oo": "oo"}
+# Words that, after a number, make it another one, a bound, or a doubt: no units.
+REFUSED = {
+    "negative", "positive", "point",
+    "squared", "cubed", "is", "isnt", "not", "wrong", "maybe", "perhaps", "least", "most", "at", "more", "less",
+    "than", "or", "over", "under", "about", "no", "incorrect", "false", "times", "probably", "possibly",
+    "below", "above", "between", "if", "never", "guess", "unsure", "unknown", "almost", "nearly", "around",
+    "up", "plus", "minus", "root", "divided", "factorial", "off", "fold", "through", "from", "until",
+    "but", "except", "either", "neither", "when", "where", "for", "with", "by", "on",
+}  # fmt: skip

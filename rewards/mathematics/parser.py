@@ -30,6 +30,7 @@ from rewards.mathematics.build import (
     total,
 )
 from rewards.mathematics.lexer import ParseError
+from rewards.mathematics.notation import REFUSED
 from rewards.mathematics.primaries import Primaries
 from rewards.mathematics.tree import (
     Call,
@@ -70,14 +71,6 @@ RADIANS = frozenset(("radian", "radians", "rad", "rads"))
 SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
 LEADING = frozenset(("at", "when", "if", "for", "where", "so", "thus", "hence", "therefore"))
 NO_TEXT = frozenset("(){}:!'")
-REFUSED = {
-    "negative", "positive", "point",
-    "squared", "cubed", "is", "isnt", "not", "wrong", "maybe", "perhaps", "least", "most", "at", "more", "less",
-    "than", "or", "over", "under", "about", "no", "incorrect", "false", "times", "probably", "possibly",
-    "below", "above", "between", "if", "never", "guess", "unsure", "unknown", "almost", "nearly", "around",
-    "up", "plus", "minus", "root", "divided", "factorial", "off", "fold", "through", "from", "until",
-    "but", "except", "either", "neither", "when", "where", "for", "with", "by", "on",
-}  # fmt: skip
 MAX_UNIT_WORDS = 6
 
 
