@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cmath
 import math
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -185,7 +186,7 @@ class Digits(Floats):
     exact = True
 
     def __init__(self, digits: int, real: bool) -> None:
-        self.ctx = context(digits)
+        self.ctx = context(digits, threading.get_ident())
         self.real = real
         self.pi, self.e = +self.ctx.pi, +self.ctx.e
         self.tiny = self.ctx.mpf(10) ** (8 - digits)
@@ -344,9 +345,9 @@ MP_NAMES = {
 FLOATS, COMPLEX_FLOATS = Floats(), ComplexFloats()
 
 
-@lru_cache(maxsize=8)
-def context(digits: int) -> Any:
-    """mpmath's arithmetic with its own precision, apart from the global one."""
+@lru_cache(maxsize=64)
+def context(digits: int, thread: int) -> Any:
+    """mpmath's arithmetic with its own precision; one for each thread, as its functions change it while they run."""
     from mpmath.ctx_mp import MPContext
 
     ctx = MPContext()
