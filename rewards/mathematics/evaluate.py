@@ -133,8 +133,9 @@ def real_part(x: Any, field: Floats) -> Any:
 def factorial(x: Any, field: Floats) -> Any:
     if abs(x) > MAX_FACTORIAL:
         raise TooLargeError
-    if field.exact and x == int(field.parts(x)[0]) and x >= 0:
-        return field.num(Fraction(math.factorial(int(field.parts(x)[0]))))
+    real = field.parts(x)[0]
+    if field.exact and real >= 0 and x == int(real):
+        return field.num(Fraction(math.factorial(int(real))))
     return field.gamma(x + 1)
 
 
