@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
+import re
 import signal
 import socket
 import struct
@@ -53,12 +55,16 @@ def traces() -> dict[str, object]:
     }
 
 
-def sandboxed(process: Path) -> bool:
-    """Whether it was started by a sandbox of this test process: as root, under a user id of its own."""
+def sandboxed(process: Path, caller: int | None = None) -> bool:
+    """Whether a sandbox of this or another test process has started it, as root under a user id of its own.
+
+    Its owner in /proc would not tell: after a change of user that is root.
+    """
     try:
-        return process.stat().st_uid == bubblewrap.FIRST_USER + os.getpid()
+        users = re.search(r"^Uid:\t(\d+)", (process / "status").read_text(), re.MULTILINE)
     except OSError:
         return False
+    return users is not None and int(users[1]) == bubblewrap.FIRST_USER + (caller or os.getpid())
 
 
 class Recorded:
@@ -218,6 +224,45 @@ def test_a_sandbox_dies_with_the_process_that_started_it():
             time.sleep(0.02)
         caller.send_signal(signal.SIGKILL)
     assert gone(started, 3.0)
+
+
+STARTING = """
+import sys
+sys.path.insert(0, {root!r})
+from rewards.sandbox import Limits, Sandbox
+print("ready", flush=True)
+while True:
+    with Sandbox(b"while True: pass", Limits(timeout_s=0.03)) as sandbox:
+        sandbox.run("stdin", b"")
+"""
+
+
+def started_by(caller: int) -> list[int]:
+    """Processes of a caller that leads a session: those that have not left it, and those of its sandboxes' user."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
+        except OSError:
+            continue
+        if session == caller or sandboxed(path, caller):
+            found.append(int(path.name))
+    return found
+
+
+@needs_sandbox
+def test_a_caller_may_be_killed_at_any_moment():
+    """Bubblewrap's own set-up too, where a process that waits for another would wait for ever."""
+    script, moments = STARTING.format(root=str(ROOT)), random.Random(0)
+    for _ in range(10):
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as caller:
+            assert caller.stdout is not None
+            caller.stdout.readline()
+            time.sleep(moments.uniform(0.02, 0.12))
+            caller.kill()
+        assert gone(started_by(caller.pid), 3.0)
+        assert not started_by(caller.pid)
 
 
 @needs_sandbox
