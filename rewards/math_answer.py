@@ -170,13 +170,12 @@ def _together(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
     return len(ways) > 1 and all(_compared(gold, way.strip("$ "), verifier).state == "ok" for way in ways)
 
 
-@lru_cache(maxsize=4096)  # the completions of a group share the gold, and often the answer
 def _compared(gold: str, answer: str, verifier: Verifier) -> Verdict:
     """The verdict on one answer, by the verifier that was asked for."""
     if len(answer) > MAX_ANSWER_CHARS and answer != gold:
         return Verdict(0.0, reason=f"the answer is longer than {MAX_ANSWER_CHARS} characters")
     if verifier == "own":
-        return compare(gold, answer)
+        return compare(gold, answer)  # which remembers what is worth it
     if verifier != "math_verify":
         raise ValueError(f"verifier must be own or math_verify, got {verifier!r}")
     return Verdict(float(gold == answer or _math_verify(gold, answer)))

@@ -34,6 +34,7 @@ EXCEPT = re.compile(
     r"(?:except|other than|but|excluding)(?: for)?\s*\}?"
 )
 MAX_CACHED = 300  # characters of a text whose tree is remembered
+GLUED = re.compile(r"[0-9][a-zA-Z]{2,4}(?![a-zA-Z])")  # 2mn: a unit, or a product of variables
 ARTICLES = frozenset(("the", "a", "an"))
 NOT_WORDS = re.compile(r"[^\w+\-/<>=^%$&#*|~:]+")
 
@@ -75,9 +76,28 @@ def read_once(text: str) -> Node:
 def parse(text: str) -> Node:
     """The tree; where a letter after a number was taken for a unit and that makes no sense, for a variable."""
     try:
-        return Parser(tokenize(text)).whole()
+        found = Parser(tokenize(text)).whole()
     except ParseError:
         return Parser(tokenize(text, units=False)).whole()
+    if has_text(found) and GLUED.search(text):  # x^2 + 2mn
+        try:
+            other = Parser(tokenize(text, units=False)).whole()
+        except ParseError:
+            return found
+        return found if has_text(other) else other
+    return found
+
+
+def has_text(node: Node) -> bool:
+    return any(isinstance(part, Text) and part.words != "..." for part in walk(node))
+
+
+def read_letters(text: str) -> Node | None:
+    """The tree of a text in which 2mn is 2 m n, no weight; None if that cannot be read."""
+    try:
+        return Parser(tokenize(forms.rewritten(normalise(text)), units=False)).whole()
+    except (ParseError, RecursionError):
+        return None
 
 
 def all_but(text: str) -> Node | None:
@@ -97,7 +117,9 @@ def polish(node: Node) -> Node:
     """The tree with its phrases understood."""
     if isinstance(node, Text):
         words = text_answer(node.words)
-        return PHRASES.get(words, Text(words))
+        if not words and node.words != "...":
+            raise ParseError("words that say nothing")
+        return PHRASES.get(words, Text(words or node.words))
     if isinstance(node, Group):
         return Group(node.kind, tuple(polish(item) for item in node.items))
     if any(isinstance(part, Quantity) for part in walk(node)) and isinstance(node, EXPRESSIONS):

@@ -29,7 +29,7 @@ from rewards.mathematics.notation import (
     UNICODE,
     WORD_OPERATORS,
 )
-from rewards.mathematics.units import POWERS, lookup
+from rewards.mathematics.units import POWERS, TABLE, lookup
 from rewards.mathematics.words import KNOWN as NUMBER_WORDS
 
 MAX_CHARS = 2000
@@ -270,6 +270,8 @@ class Lexer:
     def is_unit(self, run: str, previous: Token) -> bool:
         """Whether letters after a value name a unit: cm; m only where space or another unit stands before it."""
         if len(run) == 1 and (run in "eiAVKBNWJ" or not (self.gap or previous[1] == "/" or previous[0] == "word")):
+            return False
+        if len(run) == 2 and run.islower() and run not in TABLE:  # 2ca is no centiampere
             return False
         return lookup(run) is not None or run.lower() in POWERS or run.lower() in ANGLES
 

@@ -40,9 +40,10 @@ def equal_symbolically(first: Node, second: Node) -> bool | None:
 
 
 class Clock(threading.local):
-    """When this thread's comparison must be over."""
+    """When this thread's comparison must be over, and whether it was cut short: that is no verdict to remember."""
 
     until = math.inf
+    cut = False
 
 
 CLOCK = Clock()
@@ -50,7 +51,7 @@ CLOCK = Clock()
 
 def start_clock() -> None:
     """Called where a comparison begins."""
-    CLOCK.until = time.monotonic() + DEADLINE
+    CLOCK.until, CLOCK.cut = time.monotonic() + DEADLINE, False
 
 
 def needs_sympy(node: Node) -> bool:
@@ -105,6 +106,7 @@ class Worker:
     def ask(self, first: list[Any], second: list[Any]) -> bool | None:
         with self.lock:
             if time.monotonic() > CLOCK.until:
+                CLOCK.cut = True
                 return None
             if self.process is None or self.owner != os.getpid() or self.process.poll() is not None:
                 self.start()
@@ -119,6 +121,7 @@ class Worker:
             except OSError:
                 line = b""
             if not line:
+                CLOCK.cut = True
                 process.kill()
                 process.wait()
                 self.process = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -25,6 +26,7 @@ from rewards.mathematics.tree import (
 )
 from rewards.mathematics.units import compatible
 
+LETTER_GAP = re.compile(r"(?<![0-9]) | (?![0-9])")
 COUNTERS = frozenset("nkmjlN")
 POUND = Fraction("0.45359237")
 
@@ -133,11 +135,16 @@ def base_value(quantity: Quantity) -> Node:
 
 def same_text(gold: Node, answer: Node) -> bool:
     if isinstance(gold, Text) and isinstance(answer, Text):
-        return gold.words == answer.words or gold.words.replace(" ", "") == answer.words.replace(" ", "")
+        return gold.words == answer.words or joined(gold.words) == joined(answer.words)
     text, other = (gold, answer) if isinstance(gold, Text) else (answer, gold)
     if isinstance(other, Mul) and all(isinstance(item, Sym) for item in other.items) and isinstance(text, Text):
         return text.words == "".join(getattr(item, "name", "") for item in other.items).lower()  # cm
     return isinstance(other, Sym) and isinstance(text, Text) and text.words == other.name.lower()
+
+
+def joined(words: str) -> str:
+    """The words without the spaces between letters: those between digits count, 1 5 is not 15."""
+    return LETTER_GAP.sub("", words)
 
 
 def same_time(gold: Time, answer: Time) -> bool:
