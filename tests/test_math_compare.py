@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rewards.mathematics import symbolic
 from rewards.mathematics.compare import compare
 
 # (gold, answer)
@@ -1028,3 +1029,11 @@ def test_an_empty_gold_is_a_bad_gold():
 @pytest.mark.parametrize(("gold", "answer"), UNDECIDED)
 def test_what_cannot_be_computed_or_read_is_undecided(gold: str, answer: str):
     assert compare(gold, answer).state == "undecided"
+
+
+def test_what_was_cut_short_is_asked_again(monkeypatch):
+    pair = (r"\int_0^1 x^6\,dx", r"\frac{1}{7}")
+    monkeypatch.setattr(symbolic, "DEADLINE", -1.0)
+    assert compare(*pair).state == "undecided"
+    monkeypatch.setattr(symbolic, "DEADLINE", 20.0)
+    assert compare(*pair).state == "ok"

@@ -25,7 +25,7 @@ from rewards.mathematics.words import number_words
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]{1,300}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,20})(?:\.[0-9]{1,300})?")
 SAYING = (
-    r"(?:(?:(?:the )?(?:final |correct )?answer(?: is|:)|approximately|approx\.?|about|roughly|exactly|option|choice)"
+    r"(?:(?:(?:the )?(?:final |correct )?answer(?: is|:)|approximately|approx\.?|exactly|option|choice)"
     r" *:? *)"
 )
 PREFIX = re.compile(rf"{SAYING}(?<=[ :])(?=\S)|\\text\s*\{{\s*{SAYING}\}}\s*(?=\S)", re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import Any
 from rewards.mathematics.fields import FLOAT_FUNCTIONS, Digits, Floats, GivenUpError, TooLargeError, UndefinedError
 from rewards.mathematics.tree import INFINITY, Add, Call, Const, Mul, Node, Num, Pow, Sym, walk
 
-MAX_FACTORIAL = 2_000
+MAX_FACTORIAL = 3_000
 MAX_TERMS = 1_000
 MAX_STEPS = 10_000  # nodes evaluated within sums, functions counted as 20
 BUDGET = "@budget"
@@ -72,6 +72,8 @@ def call(node: Call, env: Env, field: Floats) -> Any:
     x = args[0]
     if name in FLOAT_FUNCTIONS:
         return field.call(name, x)
+    if name.startswith("f:"):
+        return unknown_function(name, args, field)
     if name == "cis":
         return field.call("cos", x) + constant("i", field) * field.call("sin", x)
     if name in RECIPROCAL:
@@ -116,9 +118,14 @@ def call(node: Call, env: Env, field: Floats) -> Any:
             return field.arg(x)
         case "mod" if field.real:
             return integers("mod", args, field)
-        case "f":
-            return x * x * field.num(Fraction(77, 100)) + sum(arg * (k + 3) for k, arg in enumerate(args)) / 7
     raise UndefinedError(f"{name} has no value")
+
+
+def unknown_function(name: str, args: list[Any], field: Floats) -> Any:
+    """A function of which nothing is known, by a polynomial whose coefficients come from its name."""
+    mark = sum((k + 1) * ord(letter) for k, letter in enumerate(name)) % 89
+    linear = sum(arg * (k + 3 + mark % 7) for k, arg in enumerate(args)) / 7
+    return args[0] * args[0] * field.num(Fraction(41 + mark, 100)) + linear + field.num(Fraction(13 + mark, 11))
 
 
 def real_part(x: Any, field: Floats) -> Any:

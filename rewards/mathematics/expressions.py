@@ -5,11 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 from rewards.mathematics import numeric, tree
+from rewards.mathematics.constants import equal_antiderivatives, integration_constant
 from rewards.mathematics.polynomial import equal_quotients
 from rewards.mathematics.symbolic import equal_symbolically
-from rewards.mathematics.tree import Add, Mul, Node, Num, Pow, Sym
+from rewards.mathematics.tree import Add, Mul, Node, Num, Pow
 
-CONSTANTS_OF_INTEGRATION = ("C", "c", "K", "k")
 MAX_PRIME = 1_000
 POINTS = (Fraction(1237, 811), Fraction(-739, 401), Fraction(2531, 617), Fraction(353, 1009), Fraction(-4177, 907))
 
@@ -24,7 +24,7 @@ def equal_expressions(gold: Node, answer: Node) -> bool | None:
     if any(infinite):
         return infinite[0] == infinite[1]
     constant = integration_constant(gold)
-    if constant is not None:
+    if constant is not None and isinstance(gold, Add):
         return equal_antiderivatives(gold, answer, constant)
     if numeric.refuted(gold, answer):
         return False
@@ -84,44 +84,6 @@ def infinity(node: Node) -> int:
     ):
         return 1 if node.items[0].value > 0 else -1
     return 0
-
-
-def integration_constant(node: Node) -> Sym | None:
-    """The C of ... + C: a term of the sum that occurs nowhere else in it."""
-    if not isinstance(node, Add):
-        return None
-    for term in node.items:
-        if isinstance(term, Sym) and term.name.split("_")[0] in ("C", "c", "K"):
-            others = [item for item in node.items if item is not term]
-            if not any(term.name in tree.symbols(item) for item in others) and any(
-                tree.symbols(item) for item in others
-            ):
-                return term
-    return None
-
-
-def equal_antiderivatives(gold: Node, answer: Node, constant: Sym) -> bool | None:
-    """F + C and G + K: equal if F - G is constant."""
-    if not isinstance(answer, Add) or not isinstance(gold, Add):
-        return False
-    rest = tree.add(*(item for item in gold.items if item is not constant))
-    for term in answer.items:
-        if (
-            isinstance(term, Sym)
-            and term.name.split("_")[0] in CONSTANTS_OF_INTEGRATION
-            and term.name not in tree.symbols(rest)
-        ):
-            other = tree.add(*(item for item in answer.items if item is not term))
-            if term.name in tree.symbols(other):
-                continue
-            difference = tree.add(rest, tree.neg(other))
-            names = sorted(tree.symbols(difference))
-            if not names:
-                return True
-            start = tree.substitute(difference, {name: Num(Fraction(2 + k, 3 + k)) for k, name in enumerate(names)})
-            outcome = equal_expressions(rest, other)
-            return outcome or numeric.equal(difference, start)
-    return False
 
 
 def proportional(first: Node, second: Node) -> float | bool | None:

@@ -44,6 +44,11 @@ MONTHS = (
 MONTH = re.compile(r"([a-z]{3,9})\.?\s+([0-9]{1,2})(?:st|nd|rd|th)?(?:,?\s+([0-9]{4}))?", re.IGNORECASE)
 DAY = re.compile(r"(?:the )?([0-9]{1,2})(?:st|nd|rd|th)?\s+(?:of )?([a-z]{3,9})\.?(?:,?\s+([0-9]{4}))?", re.IGNORECASE)
 ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+NOON = re.compile(r"(?:12(?::00)? )?(?:(noon)|midnight)", re.IGNORECASE)
+REMAINDER = re.compile(
+    r"([0-9]{1,12})(?:\s|~|\\[,; ])*(?:\\(?:text|mathrm)\s*\{)?\s*,?\s*(?:with )?(?:a )?(?:[rR]|rem\.?|remainder)"
+    r"(?: of)?\s*\}?(?:\s|~|\\[,; ])*([0-9]{1,12})\}?"
+)
 ORDINAL = re.compile(r"([0-9]{1,9})\s*(?:\^?\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?)")
 BASED = re.compile(
     r"\(?(?:\\(?:text|mathrm)\s*\{)?([0-9A-Za-z]{1,200})\}?\)?\s*_\s*"
@@ -70,8 +75,15 @@ NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 
 def special(text: str) -> Node | None:
-    """The tree of a letter, a time, a date, an ordinal, or a number in another base; None for anything else."""
+    """The tree of a letter, a time, a date, an ordinal, a division with remainder, or a number in another base.
+
+    None for anything else.
+    """
     text = unwrapped(text)
+    if match := NOON.fullmatch(text):
+        return Time(720, "pm" if match[1] else "am")
+    if match := REMAINDER.fullmatch(text):
+        return Text(f"{int(match[1])} remainder {int(match[2])}")
     if match := CHOICE.fullmatch(text):
         return Sym(match[1] or match[2])
     if match := TIME.fullmatch(text):

@@ -271,7 +271,7 @@ class Lexer:
         """Whether letters after a value name a unit: cm; m only where space or another unit stands before it."""
         if len(run) == 1 and (run in "eiAVKBNWJ" or not (self.gap or previous[1] == "/" or previous[0] == "word")):
             return False
-        if len(run) == 2 and run.islower() and run not in TABLE:  # 2ca is no centiampere
+        if len(run) == 2 and run.islower() and run not in TABLE and run not in POWERS:  # 2ca is no centiampere
             return False
         return lookup(run) is not None or run.lower() in POWERS or run.lower() in ANGLES
 

@@ -42,6 +42,7 @@ class Value:
     name: str = ""
     about: Node | None = None  # the decimal that was given beside it, after an approximation sign
     steps: tuple[Node, ...] = ()  # what was said to be equal to it on the way: 2 + 3 = 5
+    bound: tuple[str, ...] = ()  # the variables of f(x) = ..., which may have any names
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ def as_interval(node: Group) -> Interval:
     return Interval(node.items[0], node.items[1], node.kind == "bracket", node.kind == "bracket")
 
 
-FUNCTION_NAMES = frozenset("fghFGPpqryVAS")
+USUAL = frozenset(("x", "y", "z", "t", "n", "s", "r", "u", "v", "w", "theta"))
+ANSWERS = frozenset(("true", "false", "yes", "no"))
 ARGUMENTS = frozenset("xtnrszu")
 
 
@@ -153,18 +155,14 @@ def is_name(node: Node) -> str:
     match node:
         case Sym(name):
             return name
-        case Call("f", (Num(value),)):
-            return f"f({value})"
-        case Call("f", args) if all(isinstance(arg, Sym) for arg in args):
-            return "f()"
+        case Call(name, (Num(value),)) if name.startswith("f:"):
+            return f"{name[2:]}({value})"
+        case Call(name, args) if name.startswith("f:") and all(isinstance(arg, Sym) for arg in args):
+            return f"{name[2:]}()" if args[0] != args[-1] or len(args) == 1 else ""
         case Call("abs", (inner,)) if is_name(inner):
             return f"|{is_name(inner)}|"
         case Mul((Sym("d"), Sym(above), tree.Pow(Mul((Sym("d"), Sym(below))), tree.MINUS_ONE))):
             return f"{above}'" if below in ARGUMENTS else ""
-        case Mul((Sym(name), Sym(argument))) if name[0] in FUNCTION_NAMES and argument in ARGUMENTS:
-            return f"{name}()"  # g(x), read as a product
-        case Mul((Num(value), Sym(name))) if name[0] in FUNCTION_NAMES - {"y", "r"}:
-            return f"{name}({value})"  # g(2)
         case Mul((tree.Pow(Sym(name), tree.MINUS_ONE), Sym(argument))) if argument in ARGUMENTS:
             return f"{name}^-1()"
         case Mul(items) if len(items) <= 4 and all(isinstance(item, (Sym, Const)) for item in items):
@@ -173,6 +171,16 @@ def is_name(node: Node) -> str:
         case Text(words):
             return f'"{words}"'
     return ""
+
+
+def bound_names(left: Node) -> tuple[str, ...]:
+    """The variables that the left side of a definition names: x of f(x); () if it names none."""
+    match left:
+        case Call(name, args) if name.startswith("f:") and all(isinstance(arg, Sym) for arg in args):
+            return tuple(arg.name for arg in args if isinstance(arg, Sym))
+        case Mul((tree.Pow(), Sym(argument))) if is_name(left).endswith("()"):
+            return (argument,)
+    return ()
 
 
 def relation_meaning(node: Rel) -> Meaning | None:
@@ -233,6 +241,8 @@ def equation(items: Sequence[Node]) -> Meaning | None:
             return Value(right, "(" + ",".join(names) + ")")
     name = is_name(left)
     rest = list(items[1:])
+    if name and len(items) == 2 and isinstance(left, Sym) and name in tree.symbols(right):
+        return Relation("=", left, right)  # x = 2x gives x no value
     if not name and len(items) == 2 and is_name(right) and not tree.symbols(left):
         name, rest = is_name(right), [left]
     if not name and len(items) == 2:
@@ -253,7 +263,10 @@ def equation(items: Sequence[Node]) -> Meaning | None:
             return Value(Group("list", tuple(items)))  # x = y = z
     inner = meaning(rest[-1])
     if isinstance(inner, Value):
-        return Value(inner.node, name, inner.about, tuple(rest[:-1]))
+        bound = bound_names(left)
+        if any(each not in USUAL and each not in tree.symbols(inner.node) for each in bound):
+            name, bound = f"{name[:-1]}{','.join(bound)})", ()  # P(A) = 0.3 says nothing of P(B)
+        return Value(inner.node, name, inner.about, tuple(rest[:-1]), bound)
     if len(rest) > 1:
         return None
     if isinstance(inner, Values):
@@ -271,6 +284,8 @@ def several(node: Group) -> Meaning | None:
         node = Group("list", node.items)
     if Text("...") in node.items:
         return Value(Group("tuple", node.items))  # 1, 2, ..., 10: in order
+    if all(isinstance(item, Text) and item.words in ANSWERS for item in node.items):
+        return Value(Group("tuple", node.items))  # one for each question
     items, parameter = without_parameter(node.items)
     if len(items) == 1 and parameter:
         return meaning(items[0])

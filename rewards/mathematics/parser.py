@@ -31,7 +31,7 @@ from rewards.mathematics.build import (
 )
 from rewards.mathematics.lexer import ParseError
 from rewards.mathematics.notation import REFUSED
-from rewards.mathematics.primaries import Primaries
+from rewards.mathematics.primaries import CLOSERS, RADIANS, Primaries
 from rewards.mathematics.tree import (
     Call,
     Group,
@@ -52,20 +52,8 @@ from rewards.mathematics.units import FILLERS, POWERS, combine, lookup
 from rewards.mathematics.words import KNOWN as NUMBER_WORDS
 from rewards.mathematics.words import MULTIPLIERS, PARTS, number_words
 
-MAX_DEPTH = 40
 RELATIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "in", "notin", "~", "equiv"))
 SEPARATORS = frozenset((",", ";", "and", "or", "land", "lor"))
-CLOSERS = frozenset((")", "]", "}", "\\}", "|", "||", "rangle", "rfloor", "rceil", "&", "\\\\"))
-PAIRED = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
-SEVERAL = frozenset(("gcd", "lcm", "max", "min", "binom"))
-INVERSE = {
-    name: "arc" + name
-    for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch")
-}
-MATRICES = frozenset(
-    ("pmatrix", "bmatrix", "matrix", "Bmatrix", "array", "smallmatrix", "psmallmatrix", "bsmallmatrix")
-)
-RADIANS = frozenset(("radian", "radians", "rad", "rads"))
 
 
 SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
@@ -310,6 +298,7 @@ class Parser(Primaries):
                 node = self.raised(node)
             elif op == "_":
                 node = self.lowered(node)
+                node = self.applied(node) if isinstance(node, Sym) else node
             elif op == "!":
                 self.at += 1
                 node = Call("factorial", (expression(node),))
@@ -324,6 +313,7 @@ class Parser(Primaries):
                 if op == "'" and isinstance(node, Num) and self.accept("'"):
                     op = '"'
                 node = primed(node, op)
+                node = self.applied(node) if isinstance(node, Sym) else node
             else:
                 return node
 

@@ -33,8 +33,6 @@ from rewards.mathematics.tree import (
 from rewards.mathematics.units import combine
 
 MAX_DEPTH = 40
-RELATIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "in", "notin", "~", "equiv"))
-SEPARATORS = frozenset((",", ";", "and", "or"))
 CLOSERS = frozenset((")", "]", "}", "\\}", "|", "||", "rangle", "rfloor", "rceil", "&", "\\\\"))
 PAIRED = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
 SEVERAL = frozenset(("gcd", "lcm", "max", "min", "binom"))
@@ -46,6 +44,11 @@ DIFFERENTIAL_ENDS = frozenset(("+", "-", "=", ",", ")", "]", "}", "\\}", "<", ">
 MATRICES = frozenset(
     ("pmatrix", "bmatrix", "matrix", "Bmatrix", "array", "smallmatrix", "psmallmatrix", "bsmallmatrix")
 )
+FUNCTION_LETTERS = frozenset(("g", "h", "p", "q", "phi", "psi", "sigma", "tau", "Gamma", "zeta", "Phi", "Psi"))
+ARGUMENTS = frozenset(("x", "t", "n", "theta"))
+LOOSE = frozenset(("+", "-", "pm", "mp", ",", ";", "and", "or", "=", ":", "|"))
+OPENERS = frozenset(("(", "[", "{", "\\{"))
+MAX_ARGUMENT = 16  # tokens of it
 RADIANS = frozenset(("radian", "radians", "rad", "rads"))
 
 
@@ -184,14 +187,35 @@ class Primaries(Tokens):
         return Num(value, places)
 
     def applied(self, name: Sym) -> Node:
-        """f(x): a call, where f is a usual name of functions; x(y + 1) is a product."""
-        if self.op() == "(" and name.name == "f":
-            self.at += 1
-            inner = self.statement()
-            self.expect(")")
-            args = inner.items if isinstance(inner, Group) else (inner,)
-            return Call("f", tuple(expression(arg) for arg in args))
-        return name
+        """f(x), g(2), P(A): the call of a function nobody knows; x(y + 1) and P(1 + r) are products."""
+        if self.op() != "(" or not (name.name.rstrip("'") == "f" or self.is_call(name.name)):
+            return name
+        self.at += 1
+        inner = self.statement()
+        self.expect(")")
+        args = inner.items if isinstance(inner, Group) else (inner,)
+        return Call("f:" + name.name, tuple(expression(arg) for arg in args))
+
+    def is_call(self, name: str) -> bool:
+        """Whether a letter before a bracket is a function: one term is in it, which nobody multiplies by like that."""
+        stem = name.rstrip("'").partition("_")[0]
+        kind, value, _ = self.peek(1)
+        if kind == "sym" and value in ARGUMENTS and self.peek(2)[1] == ")" and value != stem:
+            return True
+        if not (stem in FUNCTION_LETTERS or (len(stem) == 1 and stem.isupper())):
+            return False
+        depth = 0
+        for ahead in range(1, MAX_ARGUMENT):
+            kind, value, _ = self.peek(ahead)
+            if kind == "op":
+                depth += (value in OPENERS) - (value in CLOSERS)
+                if depth < 0:
+                    return bool(value == ")" and ahead > 1)
+                if depth == 0 and value in LOOSE:
+                    return False
+            elif kind not in ("num", "sym", "const", "cmd"):
+                return False
+        return False
 
     def function(self) -> Node:
         name = self.value()

@@ -93,7 +93,9 @@ ALIKE = ({"y", "f()", "f"}, {"y'", "f'()", "f'"})
 
 def named_alike(first: str, second: str) -> bool:
     """Whether two names may stand for the same: equal, or one not given; y and f(x) are both a function's."""
-    return first == second or not first or not second or any({first, second} <= names for names in ALIKE)
+    if first == second or not first or not second or any({first, second} <= names for names in ALIKE):
+        return True
+    return first.removesuffix("()") == second.removesuffix("()")  # h(t) and h
 
 
 def same_value(first: Value, second: Value) -> bool | None:
@@ -104,7 +106,18 @@ def same_value(first: Value, second: Value) -> bool | None:
         return relation_of_values(first, second)
     if first.about is not None or second.about is not None:
         return same_about(first, second)
+    if first.bound and second.bound and first.bound != second.bound:
+        return same_definition(first, second)
     return same_node(first.node, second.node)
+
+
+def same_definition(first: Value, second: Value) -> bool | None:
+    """f(x) = x + a and f(t) = t + a, but not f(x) = 2x and f(y) = 2x."""
+    if len(first.bound) != len(second.bound):
+        return False
+    places = [f"@{k}" for k in range(len(first.bound))]
+    renamed = (tree.rename(item.node, dict(zip(item.bound, places, strict=True))) for item in (first, second))
+    return same_node(*renamed)
 
 
 def relation_of_values(first: Value, second: Value) -> bool | None:
@@ -348,7 +361,8 @@ def distinct(values: list[Value]) -> list[Value]:
 
 
 def same_assigned(first: Assigned, second: Assigned) -> bool | None:
-    if [name for name, _ in first.items] != [name for name, _ in second.items]:
+    names = zip((name for name, _ in first.items), (name for name, _ in second.items), strict=False)
+    if len(first.items) != len(second.items) or not all(named_alike(*pair) for pair in names):
         return False
     return every(same_value(a, b) for (_, a), (_, b) in zip(first.items, second.items, strict=True))
 

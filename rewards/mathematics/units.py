@@ -180,6 +180,7 @@ FILLERS = frozenset(
         "the",
     ]
 )
+GENERIC = "unit"  # the dimension of square units
 POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 
 
@@ -269,8 +270,25 @@ def combine(parts: list[tuple[str, int]]) -> Unit | None:
         factor *= unit.factor**exponent
     if unknown:
         dims["#" + " ".join(unknown)] = 1
+    elif not dims and parts and all(word.lower() in ("unit", "units") for word, _ in parts):
+        dims = {GENERIC: sum(exponent for _, exponent in parts)}
     left = tuple(sorted((name, power) for name, power in dims.items() if power))
     return Unit(left, factor, offset) if left else None
+
+
+def generic_fits(first: tuple[tuple[str, int], ...], second: tuple[tuple[str, int], ...]) -> bool | None:
+    """Whether "square units" may stand for the other unit: for cm^2, not for cm; None if neither is such.
+
+    Plain "units" may be anything but an area or a volume.
+    """
+    if second[0][0] == GENERIC:
+        first, second = second, first
+    if first[0][0] != GENERIC:
+        return None
+    power = first[0][1]
+    if power == 1:
+        return second not in (((GENERIC, 2),), ((GENERIC, 3),), (("m", 2),), (("m", 3),))
+    return second in (((GENERIC, power),), (("m", power),))
 
 
 def compatible(first: tuple[tuple[str, int], ...], second: tuple[tuple[str, int], ...]) -> bool:
