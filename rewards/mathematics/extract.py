@@ -31,7 +31,8 @@ from rewards.mathematics.claims import (
     plain_ones,
     stripped,
 )
-from rewards.mathematics.hedges import alternatives, negated, word_set
+from rewards.mathematics.denials import negated, worked_on
+from rewards.mathematics.hedges import alternatives, word_set
 from rewards.mathematics.sentences import ANSWER_WORD, before_other_claim, other_phrases, phrases, retracted, rivals
 from rewards.mathematics.visible import HIDDEN_STYLE, INVISIBLE, after_thinking, quoted, visible
 
@@ -116,6 +117,8 @@ def _settled(
     strong = claims if source != "phrase" else claims[-1:]
     if any(negated(text, claim.start, claim.end) for claim in strong):
         return Extracted(None, reason="the answer is denied", refused=True)
+    if source == "boxed" and any(worked_on(text, claim.start, claim.end) for claim in strong):
+        return Extracted(None, reason="the box is a part of a larger formula", refused=True)
     offered = [value for claim in strong[-MAX_OTHERS:] for value in alternatives(text, claim.start, claim.end)]
     parts = different([*(claim.text for claim in claims), *offered])
     if source == "phrase":

@@ -1,4 +1,4 @@
-r"""Words beside a claim that take it back or put another one beside it: "\boxed{5} or maybe 6", "not \boxed{5}".
+r"""Words beside a claim that put another one beside it: "\boxed{5} or maybe 6", "5 if x > 0, else 6".
 
 Only what stands next to the claim is read, at most REACH characters: whatever the text, the time is bounded.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-REACH = 160
+from rewards.mathematics.denials import REACH
 
 
 def word_set(*lines: str) -> frozenset[str]:
@@ -16,16 +16,6 @@ def word_set(*lines: str) -> frozenset[str]:
 
 
 NUMBER = r"[-\u2212]?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
-
-NEGATED_BEFORE = re.compile(
-    r"(?ai)(?:\b(?:not|never|cannot|isn|wasn|neither|wrong|incorrect|false|bad|instead of)\b|n['\u2019]?t\b)"
-    r"(?:[\s']++(?:t|be|equal|equals|to|the|answer|value|result|is|was|simply|just|a|x|y|n)\b){0,8}[\s$*_(:=\\]*+\Z"
-)
-NEGATED_AFTER = re.compile(
-    r"(?ai)[\s$*_().,;:\\\]]*+(?:(?:which|that|this|it|but|is|was|are|would|be|definitely|clearly|the|answer|a|an)\b[\s*_]*+){0,8}"
-    r"(?:(?:(?:not|isn['\u2019]?t|wasn['\u2019]?t)\b[\s*_]*+(?:(?:the|a|my|our|quite)\b[\s*_]*+){0,8}"
-    r"(?:correct|right|answer|true|final|solution|it)\b)|(?:wrong|incorrect|false|mistaken)\b)"
-)
 
 TRIGGERS = word_set(
     "or maybe perhaps possibly alternatively otherwise could might may actually rather mean meant else should wait no",
@@ -59,7 +49,6 @@ OTHER_BEFORE = re.compile(
     r"[\s$*_(\\]*+(?:(?:x|y|n)\s*+=\s*+)?+\Z"
 )
 BETWEEN_BEFORE = re.compile(rf"(?ai)\bbetween[\s$*_(\\]++(?P<value>{NUMBER})[\s$*_),\\]*+and[\s$*_(\\]*+\Z")
-STRUCK = ("~~", "<s>", "<del>", "<strike>", "\\sout{", "\\st{", "\\cancel{", "\\xcancel{", "\\bcancel{", "phantom{")
 FITS = r"(?:possible|correct|right|valid|fine|acceptable"
 ALSO = re.compile(
     rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[\s$*_)]{{0,4}}"
@@ -68,19 +57,6 @@ ALSO = re.compile(
 )
 ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
-
-
-def negated(text: str, start: int, end: int) -> bool:
-    r"""Whether the claim text[start:end] is denied by the words beside it.
-
-    >>> negated("It is not 5.", 10, 11), negated("5 is not the answer", 0, 1), negated("It is 5, not 6.", 6, 7)
-    (True, True, False)
-    """
-    before = text[max(0, start - REACH) : start]
-    if before.rstrip(" $*").lower().endswith(STRUCK):
-        return True
-    cut = max(before.rfind(mark) for mark in ".,;?!\n")
-    return bool(NEGATED_BEFORE.search(before, cut + 1) or NEGATED_AFTER.match(text, end, end + REACH))
 
 
 def alternatives(text: str, start: int, end: int) -> list[str]:

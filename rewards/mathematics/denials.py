@@ -1,0 +1,129 @@
+r"""Words and signs beside a claim that make it no claim: "not \boxed{5}", "less than \boxed{5}", "2\cdot\boxed{5}".
+
+Only what stands next to the claim is read, at most REACH characters: whatever the text, the time is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+
+REACH = 160
+
+
+def any_of(*lines: str) -> str:
+    """A group of alternatives: what the lines hold between their bars."""
+    return f"(?:{'|'.join(lines)})"
+
+
+NOT = r"(?:is|was|are|were|does|do|did|ca|could|wo|would|should|ai|has|have)n['\u2019]?t"
+NEGATOR = any_of(
+    f"not|never|cannot|neither|nor|{NOT}|nobody|no one|hardly|unlikely|impossible (?:that|for)|untrue|wrong|incorrect",
+    "false|bad|mistaken(?:ly)?|unlike|rejects?|rejected|refuses?|refused|den(?:y|ies)|rules? out|ruled out",
+    "instead of|rather than|other than|far from|nowhere near|anything but",
+    "(?<!no )(?<!not )(?<!without )(?<!beyond )(?<!any )doubt(?:s|ful)?",
+)
+BETWEEN = any_of(  # what may stand between the denial and what it denies
+    "be|been|equal|equals|to|the|that|it|this|(?:true|correct|right|possible) that|answer|value|result|is|was|would",
+    "could|can|should|will|believe|accept|say|said|claim|think|thought|simply|just|a|as|x|y|n",
+)
+END = r"[\s$*_:(\\]*+\Z"
+NEGATED_BEFORE = re.compile(rf"(?ai)\b({NEGATOR})(?:[\s'*_}}]++{BETWEEN}\b){{0,8}}([\s$*_(:=\\}}]*+)\Z")
+ADJECTIVES = frozenset(("wrong", "incorrect", "false", "bad"))  # "that is wrong: \boxed{5}" denies what came before
+NEGATED_AFTER = re.compile(
+    r"(?ai)[\s$*_().,;:\\\]]*+"
+    r"(?:(?:which|that|this|it|but|is|was|are|would|be|definitely|clearly|the|answer|(?-i:an?))\b[\s*_]*+){0,8}"
+    + any_of(
+        rf"(?:not|cannot|{NOT})\b[\s*_]*+(?:(?:the|a|my|our|quite|be)\b[\s*_]*+){{0,8}}"
+        r"(?:correct|right|answer|true|final|solution|it)\b",
+        r"(?:wrong|incorrect|false|mistaken)\b(?! (?:options|choices|answers))",
+        r"(?:an? )?(?:common |typical |obvious )?(?:trap|mistake|lie|joke)\b",
+    )
+)
+QUESTIONED_AFTER = re.compile(r"(?ai)[\s$*_)\\\]]*+\?[?!\s*]*+(?:no|nope|nah|not|wrong|never)\b")
+SOMEBODY = any_of(
+    "one|some(?: people| students)?|many(?: people| students)?|people|students?|naive[a-z]*+",
+    "someone|somebody|others",
+)
+SAYS = "(?:thinks?|says?|guess|guesses|writes?|claims?|believes?|answers?|concludes?)"
+MISTAKE = "(?:mistake|error|trap|misconception|fallacy)s? (?:is|are|was|would be)(?: to| that)?(?: [a-z]++)?"
+ATTRIBUTED = re.compile(  # "one might think", "a common mistake is to say"
+    rf"(?ai)\b(?:{SOMEBODY}(?: [a-z]++){{0,3}}? {SAYS}|{MISTAKE}|tempt(?:ed|ing) to [a-z]++)(?: {BETWEEN}){{0,6}}{END}"
+)
+AMONG = re.compile(  # "my guesses:", "top three answers:"
+    r"(?ai)\b(?:my|possible|potential|likely|top|best|the|candidate)(?: (?:two|three|four|five|[2-9]))? "
+    rf"(?:guesses|candidates|possibilities|contenders|bets)(?: are| include)?[\s-]*+{END}"
+)
+SUBJECT = "(?:answer|value|result|solution|total|it|this|that)"
+IS = r"(?:['\u2019]s| (?:is|was|must be|has to be|should be|will be|lies|seems|appears))"
+COMPARISON = any_of(
+    "(?:less|greater|more|fewer|bigger|smaller|larger|higher|lower) than|at least|at most|no (?:more|less|fewer) than",
+    "exceeds|exceeding|above|below|under|over|up to|twice|double|triple|half(?: of)?|close to|near|one of|off by",
+    "(?:the )?(?:opposite|negative|negation|reciprocal|inverse|square|cube|square root|double|half|neighbou?r) of",
+    "an? multiple of",
+)
+COMPARED = re.compile(
+    rf"(?ai)\b{SUBJECT}{IS}?(?: [a-z]++)?? {COMPARISON}{END}"
+)  # a bound, or something worked out of it
+WORKED_ON = re.compile(  # -\boxed{5}, 2\cdot\boxed{5}, \sqrt{\boxed{5}}: the box is a part of something else
+    any_of(
+        r"[0-9]|[-\u2212\u00ac]|[0-9)}\]]\s?[+/]\s?|[0-9]\s?\*\s?|\^\s?\{?|!=\s?|\u2260\s?|\\not\s?=\s?",
+        r"\\(?:cdot|times|div|pm|mp|neg|lnot|sim|neq?)\s{0,3}|\\sqrt(?:\[[^][]{0,9}\])?\{?",
+        r"\\[dtc]?frac\{?|\\[dtc]?frac\{[^{}]{0,40}\}\{|\\(?:ln|log|sin|cos|tan|exp)\s?[({]?",
+    )
+    + r"\Z"
+)
+EQUATED = re.compile(r"[\s$)}]*+(?:[-+*/][\s$]*+[0-9.]{1,20}[\s$]*+)?=")  # 4 + \boxed{3} = 7 fills in a blank
+IF_WOULD_BE = re.compile(rf"(?ai)\bif\b[^.!?\n]{{0,120}}\b(?:would|could|might)(?: have)? be(?:en)?{END}")
+WOULD_BE = re.compile(rf"(?ai)\b(?:would|could|might)(?: only)?(?: have)? be(?:en)?{END}")
+IF_AFTER = re.compile(r"(?ai)[\s$*_)\\\]]*+(?:only )?(?:if|had|were|unless|in case)\b")
+UNREAL_AFTER = re.compile(
+    rf"(?ai)[\s$*_)\\\].,;]*+(?:(?:but|however|yet),? )?(?:{SUBJECT}|she|he|they|we|which)(?: [a-z]++)? ?"
+    rf"(?:{NOT}|(?:is|was|did|does|do|are|were) (?:not|never))\b"
+)
+STRUCK = ("~~", "<s>", "<del>", "<strike>", "\\sout{", "\\st{", "\\cancel{", "\\xcancel{", "\\bcancel{", "phantom{")
+
+
+def negated(text: str, start: int, end: int) -> bool:
+    r"""Whether the words beside the claim text[start:end] deny it, suppose it, or only compare with it.
+
+    >>> negated("It is not 5.", 10, 11), negated("5 is not the answer", 0, 1), negated("It is 5, not 6.", 6, 7)
+    (True, True, False)
+    >>> negated("It is less than 5.", 16, 17), negated("It would be 5 if x were 2.", 12, 13)
+    (True, True)
+    """
+    before = text[max(0, start - REACH) : start]
+    if before.rstrip(" $*").lower().endswith(STRUCK):
+        return True
+    clause = before[max(before.rfind(mark) for mark in ".,;?!\n") + 1 :]
+    return _denied_before(clause) or _denied_after(text, end) or _supposed(before, text, end)
+
+
+def worked_on(text: str, start: int, end: int) -> bool:
+    r"""Whether the box text[start:end] is a part of a larger formula that nothing equates: "2\cdot\boxed{5}".
+
+    >>> worked_on(r"2\cdot\boxed{5}", 6, 15), worked_on(r"2 + \boxed{3} = 5", 4, 13), worked_on(r"5 = \boxed{5}", 4, 13)
+    (True, False, False)
+    """
+    before = text[max(0, start - 60) : start]
+    line = before[before.rfind("\n") + 1 :]
+    return bool(WORKED_ON.search(line)) and not EQUATED.match(text, end, end + REACH)
+
+
+def _denied_before(clause: str) -> bool:
+    """Whether the clause that leads to a claim denies it, gives it to somebody else, or compares with it."""
+    for match in NEGATED_BEFORE.finditer(clause):
+        if not (match[1].lower() in ADJECTIVES and ":" in match[2] and match.start(2) == match.end(1)):
+            return True
+    return any(expression.search(clause) for expression in (ATTRIBUTED, AMONG, COMPARED))
+
+
+def _denied_after(text: str, end: int) -> bool:
+    stop = end + REACH
+    return bool(NEGATED_AFTER.match(text, end, stop) or QUESTIONED_AFTER.match(text, end, stop))
+
+
+def _supposed(before: str, text: str, end: int) -> bool:
+    """Whether the claim would hold in another case: "it would be 5 if x were 2", "if x were 2, 5. It is not.\""""
+    if WOULD_BE.search(before) and IF_AFTER.match(text, end, end + REACH):
+        return True
+    return bool(IF_WOULD_BE.search(before) and UNREAL_AFTER.match(text, end, end + REACH))
