@@ -50,6 +50,8 @@ ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker en
 BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
 OVERBOOKED_FOR_S = 1.0  # after a call was passed by; see Pool._num_wanted
 LOOK_EVERY_S = 0.02  # at what slow calls take of the processors
+FORK_AGAIN_AFTER_S = 0.5
+MAX_ALONE = 8  # suspects at once
 MAX_PASSED_BY = 128  # slow calls at once
 MAX_ATTEMPTS = 2  # of a call whose worker died while another call was to blame
 
@@ -67,8 +69,12 @@ class Pool:
         self._wakeup_read, self._wakeup_write = os.pipe()
         os.set_blocking(self._wakeup_write, False)
         self._closing, self.error = False, ""
+        self._wakeup_lock = threading.Lock()  # of the file descriptor, whose number may be another file's once closed
+        self._has_template = False
+        self._fork_again_at = 0.0
         self.workers: list[Worker] = []
         self._waiting: deque[Task] = deque()
+        self._suspects: deque[Task] = deque()  # one of these took an event loop down: each is tried in one of its own
         self._typical = {number: Typical() for number in terms}
         self._passed_by_at = -OVERBOOKED_FOR_S  # the last time
         self._patience = Patience()
@@ -94,24 +100,27 @@ class Pool:
         self._closing = True
         self._wake()
         self._thread.join()
-        with contextlib.suppress(OSError):
-            os.close(self._wakeup_write)
+        with self._wakeup_lock:
+            if self._wakeup_write >= 0:
+                os.close(self._wakeup_write)
+            self._wakeup_write = -1
 
     def _hand_in(self, what: Task | tuple[str, ...]) -> None:
         self._handed_in.append(what)
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wakeup_write, b"x")
+        with self._wakeup_lock, contextlib.suppress(BlockingIOError):
+            if self._wakeup_write >= 0:
+                os.write(self._wakeup_write, b"x")
 
     # All below is called by the thread alone
 
     def _mind(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wakeup_read, selectors.EVENT_READ)
-        self._start_template()
         try:
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._wakeup_read, selectors.EVENT_READ)
+            self._start_template()
             while not self._closing:
                 self._turn()
         except BaseException as error:
@@ -123,11 +132,13 @@ class Pool:
             self._end_processes()
             self.error = self.error or "the scorer is closed"
             tickets = [task.ticket for worker in self.workers for _, task in worker.pending.values()]
-            tickets += [task.ticket for task in [*self._waiting, *self._handed_in] if isinstance(task, Task)]
+            left = [*self._waiting, *self._suspects, *self._handed_in]
+            tickets += [task.ticket for task in left if isinstance(task, Task)]
             for ticket in tickets:
                 ticket.fail(self.error)
             os.close(self._wakeup_read)
-            self._selector.close()
+            with contextlib.suppress(AttributeError):  # the error may have been that there is none
+                self._selector.close()
 
     def _turn(self) -> None:
         for key, events in self._selector.select(self._wait_s()):
@@ -172,7 +183,7 @@ class Pool:
             process_group=0,  # Ctrl-C reaches the trainer alone
         )
         theirs.close()
-        self._control = Connection(ours)
+        self._control, self._has_template = Connection(ours), True
         self._selector.register(ours, selectors.EVENT_READ, "template")
         self._ready, self._start_by = False, time.monotonic() + START_DEADLINE_S
         self._awaiting_pid: deque[Worker] = deque()
@@ -187,11 +198,15 @@ class Pool:
         messages, alive = self._control.receive()
         for message in messages:
             if isinstance(message, Forked):
-                self._awaiting_pid.popleft().pid = message.pid
+                worker = self._awaiting_pid.popleft()
+                worker.pid = message.pid
+                if worker not in self.workers:  # it was removed before its process was known
+                    _kill(worker)
             elif isinstance(message, Ended):
                 for worker in [worker for worker in self.workers if worker.pid == message.pid]:
                     self._drain(worker)
-                    self._died(worker, _ending(message.code))
+                    if worker in self.workers:  # its last answer may have been all that it was kept for
+                        self._died(worker, _ending(message.code))
             elif message == READY:
                 self._ready = True
             else:
@@ -224,18 +239,35 @@ class Pool:
     # Giving work
 
     def _assign(self) -> None:
-        working = [worker for worker in self.workers if not worker.passed_by and worker.closed_at is None]
-        wanted = self._num_wanted()
-        while len(working) < wanted and len(self.workers) < self.num_workers + MAX_PASSED_BY:
-            working.append(self._fork())
-        for worker in [worker for worker in working if not worker.pending][: max(0, len(working) - wanted)]:
-            working.remove(worker)
-            self._remove(worker)
-        for worker in working:
+        try:
+            self._staff()
+        except OSError:  # too many open files, for one: with those that there are, and then again
+            self._fork_again_at = time.monotonic() + FORK_AGAIN_AFTER_S
+        for worker in self._regular():
             while self._waiting and (self.in_event_loop or not worker.pending):
-                task = self._waiting.popleft()
-                if not task.ticket.cancelled:
-                    self._give(worker, task)
+                self._give(worker, self._waiting.popleft())
+        for worker in self.workers:
+            if worker.alone and not worker.pending and worker.closed_at is None and self._suspects:
+                self._give(worker, self._suspects.popleft())
+
+    def _regular(self) -> list[Worker]:
+        """The workers that are to work on whatever comes."""
+        return [one for one in self.workers if not (one.passed_by or one.alone) and one.closed_at is None]
+
+    def _staff(self) -> None:
+        """As many workers as are wanted, neither fewer nor more. May raise OSError."""
+        regular, alone = self._regular(), [worker for worker in self.workers if worker.alone]
+        idle = [worker for worker in regular if not worker.pending][: max(0, len(regular) - self._num_wanted())]
+        idle += [worker for worker in alone if not worker.pending and not self._suspects]
+        for worker in idle:
+            self._remove(worker)
+        if time.monotonic() < self._fork_again_at:
+            return
+        room = self.num_workers + MAX_PASSED_BY - len(self.workers)
+        for _ in range(min(room, self._num_wanted() - len(regular))):
+            self._fork()
+        for _ in range(min(MAX_ALONE, len(self._suspects)) - len(alone)):
+            self._fork().alone = True
 
     def _num_wanted(self) -> int:
         """How many workers are to work. While calls hang, half as many again: some of them will turn out to hang, and
@@ -256,13 +288,21 @@ class Pool:
         return worker
 
     def _give(self, worker: Worker, task: Task) -> None:
+        if task.ticket.cancelled:
+            return
         task.attempts += 1
         now = time.monotonic()
         if not worker.pending:
             worker.heard_at, worker.busy_since, worker.imports_end_at = now, now, now + IMPORT_DEADLINE_S
             worker.begun = False
         worker.pending |= {call.number: (call, task) for call in task.job.calls or (MODULES,)}
-        worker.connection.send(task.job)
+        try:
+            worker.connection.send(task.job)
+        except Exception as error:  # whatever pickle makes of metadata that cannot be sent
+            for call in task.job.calls:
+                del worker.pending[call.number]
+                self._put(call, task, "error", f"cannot be sent to a worker: {type(error).__name__}: {error}", 0.0)
+            return
         self._watch(worker)
 
     def _watch(self, worker: Worker) -> None:
@@ -317,6 +357,8 @@ class Pool:
     def _wait_s(self) -> float | None:
         """Until something may be due."""
         now, due = time.monotonic(), [] if self._ready else [self._start_by]
+        if self._fork_again_at > now:
+            due.append(self._fork_again_at)
         for worker in self.workers:
             if worker.closed_at is not None:
                 due.append(worker.closed_at + ENDED_WITHIN_S)
@@ -421,12 +463,13 @@ class Pool:
         if not worker.pending:
             self._remove(worker)
         elif self.in_event_loop or not blame or not worker.begun:
+            again = self._suspects if self.in_event_loop and blame else self._waiting
             for call, task in list(worker.pending.values()):
                 if task.attempts >= MAX_ATTEMPTS:
                     self._put(call, task, "error", f"the process died: {ending}", 0.0)
                 else:
-                    job = task.job._replace(calls=(call,))
-                    self._waiting.append(Task(job, task.ticket, task.deadline_s, task.attempts))
+                    job = task.job._replace(calls=() if call is MODULES else (call,))
+                    again.append(Task(job, task.ticket, task.deadline_s, task.attempts))
             self._remove(worker)
         else:
             self._fail(worker, "error", f"the process died: {ending}")
@@ -451,16 +494,14 @@ class Pool:
         if worker.closed_at is None:
             self._selector.unregister(worker.connection.socket)
         worker.connection.close()
-        if worker.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(worker.pid, signal.SIGKILL)
+        _kill(worker)
 
     def _end_processes(self) -> None:
         for worker in list(self.workers):
             worker.connection.close()
-            if worker.pid is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(worker.pid, signal.SIGKILL)
+            _kill(worker)
+        if not self._has_template:
+            return
         self._control.close()
         self._template.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may hold it, in a read of a dead file system
@@ -469,6 +510,12 @@ class Pool:
 
 class CannotStart(RuntimeError):  # noqa: N818
     """The rewards cannot be imported: no call will ever be answered."""
+
+
+def _kill(worker: Worker) -> None:
+    if worker.pid is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _ending(code: int) -> str:

@@ -104,6 +104,7 @@ class Worker:
     busy_since: float = 0.0  # when its first pending call began
     imports_end_at: float = 0.0
     heard_at: float = 0.0
+    alone: bool = False  # does calls one by one, of which any may take it down
     passed_by: bool = False
     demoted: bool = False  # gets what the others leave of the processors
     cpu_before_s: float = 0.0  # its processor time when it was passed by

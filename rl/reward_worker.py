@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
+from rl.experience import Verdict
 from rl.reward_calls import (
     LENGTH,
     Alive,
@@ -43,7 +44,7 @@ READY = "ready"  # the template has imported the rewards; any other text is why 
 FORK = b"F"  # comes with a socket: the new worker's end
 MESSAGE = b"M"  # on the template's pipe: a pickled message follows
 HEARTBEAT_S = 1.0
-CPU_GRACE_S = 3.0  # of CPU time beyond the deadline before the kernel ends a worker that the trainer does not end
+CPU_GRACE_S = 120.0  # beyond the deadline, imports and first calls included, before the kernel ends a lost worker
 
 
 class Limits(NamedTuple):
@@ -246,13 +247,15 @@ class ImportNotice:
 
     def __init__(self, pipe: Pipe) -> None:
         self.pipe, self.told_at = pipe, 0.0
+        self.seen: set[str] = set()  # a look-up that fails and is tried again is no progress
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Finds nothing, so that the next finder does."""
         now = time.monotonic()
-        if now - self.told_at > 0.1:
+        if name not in self.seen and now - self.told_at > 0.1:
             self.pipe.send(Importing(now))
             self.told_at = now
+        self.seen.add(name)
 
 
 def _work(pipe: Pipe, rewards: Mapping[int, BoundReward], limits: Limits) -> None:
@@ -267,10 +270,20 @@ def _work(pipe: Pipe, rewards: Mapping[int, BoundReward], limits: Limits) -> Non
             started = time.monotonic()
             completions = [job.completions[place] for place in call.places]
             outcomes = rewards[call.term].call(job.prompt, completions, call.terms)
-            pipe.send(Answer(call.number, outcomes, started, time.monotonic()))
+            pipe.send(Answer(call.number, _plain(outcomes), started, time.monotonic()))
             resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
         if not job.calls:
             pipe.send(Modules(tuple(sys.modules)))
+
+
+def _plain(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Of our own types and text alone, which travel; a reward may return a verdict of a class of its own."""
+    return tuple(
+        Failed(one.state, str(one.message), str(one.trace))
+        if isinstance(one, Failed)
+        else Verdict(float(one), state=one.state, reason=str(one.reason))
+        for one in outcomes
+    )
 
 
 async def _work_in_event_loop(sock: socket.socket, rewards: Mapping[int, BoundReward], limits: Limits) -> None:
@@ -296,7 +309,7 @@ async def _work_in_event_loop(sock: socket.socket, rewards: Mapping[int, BoundRe
         async with turns[call.term]:
             started = time.monotonic()
             outcomes = await _within(limits.deadlines_s[call.term] * len(call.places), rewards[call.term], job, call)
-            await send(Answer(call.number, outcomes, started, time.monotonic()))
+            await send(Answer(call.number, _plain(outcomes), started, time.monotonic()))
 
     heart = loop.create_task(beat())
     readable = asyncio.Event()
@@ -319,7 +332,9 @@ async def _work_in_event_loop(sock: socket.socket, rewards: Mapping[int, BoundRe
 
 async def _within(deadline_s: float, reward: BoundReward, job: Job, call: Call) -> tuple[Outcome, ...]:
     completions = [job.completions[place] for place in call.places]
-    try:
-        return await asyncio.wait_for(reward.call_async(job.prompt, completions, call.terms), deadline_s)
-    except TimeoutError:
-        return (Failed("timeout", f"no value within {deadline_s:g} s"),) * len(completions)
+    task = asyncio.ensure_future(reward.call_async(job.prompt, completions, call.terms))
+    done, _ = await asyncio.wait({task}, timeout=deadline_s)
+    if done:
+        return task.result()
+    task.cancel()  # and not awaited: it may not want to end
+    return (Failed("timeout", f"no value within {deadline_s:g} s"),) * len(completions)

@@ -58,7 +58,15 @@ class Piece(NamedTuple):
     indices: tuple[int, ...]  # place in the job -> index in the group
 
 
-Begun = dict[int, tuple[Completion, list[Piece]]]  # id of a completion -> it, and its calls
+class BegunCalls(NamedTuple):
+    """The calls on a completion that was begun. It is kept, so that no other has its id."""
+
+    completion: Completion
+    pieces: list[Piece]
+    generation: int  # how many calls of Scorer.score there had been
+
+
+Begun = dict[int, BegunCalls]  # by id of the completion
 
 
 class Scorer:
@@ -95,7 +103,6 @@ class Scorer:
 
     def _begin_life(self) -> None:
         """All that belongs to this process."""
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._streaks = {term.name: _Streak() for term in self.terms}
@@ -103,8 +110,10 @@ class Scorer:
         self._closed = False
         self._pools: list[Pool] = []
         self._pool_of: dict[int, Pool] = {}
+        self._generation = 0
         self._start_pools()
         _LIVING.add(self)
+        self._process = os.getpid()  # last: it says that all of the above is this process's
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = ("workers", "deadline_s", "memory_mb", "normalize_terms", "stop_when_broken")
@@ -156,7 +165,7 @@ class Scorer:
         numbers = [i for i, reward in enumerate(self._rewards) if not (reward.whole_group or reward.wants_terms)]
         pieces = self._hand_in(prompt, (completion,), [(number, (0,)) for number in numbers], (0,), {}, None)
         with self._lock:
-            self._begun[id(completion)] = completion, pieces
+            self._begun[id(completion)] = BegunCalls(completion, pieces, self._generation)
 
     def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         """The groups with their rewards, NaN where a term has no value. Raises RewardBroken if a term keeps failing."""
@@ -168,8 +177,7 @@ class Scorer:
 
     def _results(self, groups: Sequence[Group], deadline_s: float | None = None) -> list[Results]:
         """For each group, term -> [G]. First the terms that stand alone, then those that want what these gave."""
-        with self._lock:
-            begun, self._begun = self._begun, {}
+        begun = self._take_begun(groups)
         early = [self._first_pieces(group, begun, deadline_s, len(groups)) for group in groups]
         late: list[list[Piece]] = []
         try:
@@ -184,6 +192,17 @@ class Scorer:
             raise
         return [dict(sorted(found.items())) for found in results]
 
+    def _take_begun(self, groups: Sequence[Group]) -> Begun:
+        """What was begun for these groups. What was begun before the last call, and not asked for, is forgotten."""
+        with self._lock:
+            self._generation += 1
+            wanted = {id(completion) for group in groups for completion in group.completions}
+            mine = {key: self._begun.pop(key) for key in wanted & set(self._begun)}
+            for key in [key for key, calls in self._begun.items() if calls.generation < self._generation - 1]:
+                for piece in self._begun.pop(key).pieces:
+                    piece.ticket.cancelled = True
+        return mine
+
     def _first_pieces(self, group: Group, begun: Begun, deadline_s: float | None, num_groups: int) -> list[Piece]:
         """The calls that need no other term's values, but for those that were begun."""
         size = len(group.completions)
@@ -191,7 +210,7 @@ class Scorer:
         rest = []
         for index, completion in enumerate(group.completions):
             if id(completion) in begun:
-                pieces += [piece._replace(indices=(index,)) for piece in begun[id(completion)][1]]
+                pieces += [piece._replace(indices=(index,)) for piece in begun[id(completion)].pieces]
             else:
                 rest.append(index)
         alone = [i for i, reward in enumerate(self._rewards) if not (reward.whole_group or reward.wants_terms)]
@@ -312,13 +331,14 @@ class Scorer:
         for number, reward in enumerate(self._rewards):
             kind = f"own {number}" if reward.own_process else "async" if reward.is_async else "common"
             groups.setdefault(kind, []).append(number)
+        concurrency = {i: _concurrency(*pair) for i, pair in enumerate(zip(self.terms, self._rewards, strict=True))}
         for kind, numbers in groups.items():
             pool = Pool(
                 {number: self.terms[number] for number in numbers},
                 Limits(
                     memory_mb=None if kind.startswith("own") else self.memory_mb,
                     deadlines_s={number: self._deadline_s(number) for number in numbers},
-                    concurrency={number: _concurrency(self.terms[number], self._rewards[number]) for number in numbers},
+                    concurrency={number: concurrency[number] for number in numbers},
                 ),
                 workers=self.workers if kind == "common" else 1,
                 in_event_loop=all(self._rewards[number].is_async for number in numbers),
@@ -335,7 +355,9 @@ class Scorer:
 
     def _be_alive(self) -> None:
         if self._process != os.getpid():  # forked: the workers are another process's
-            self._begin_life()
+            with _BEGINNING.lock:
+                if self._process != os.getpid():
+                    self._begin_life()
         if self._closed:
             raise ValueError("the scorer is closed; score before Scorer.close, or inside its `with`")
 
@@ -374,6 +396,15 @@ def _value(term: RewardTerm, found: Found) -> float:
     return 0.0 if (term.no_answer if found.state == "no_answer" else term.on_error) == "zero" else math.nan
 
 
+class _Beginning:
+    """A lock that a fork does not inherit locked."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_BEGINNING = _Beginning()
+os.register_at_fork(after_in_child=_BEGINNING.__init__)  # type: ignore[misc]
 _LIVING: weakref.WeakSet[Scorer] = weakref.WeakSet()
 
 

@@ -261,7 +261,9 @@ except OSError: pass
     "kill all": "import os\nos.kill(-1, 9)\nprint('BREACH')",
     "kill the driver": """
 import os, signal, time
-for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV): os.kill(1, number)
+for number in range(1, 65):
+    try: os.kill(1, number)
+    except OSError: pass
 os.kill(os.getppid(), signal.SIGKILL)
 time.sleep(60)
 """,

@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
+import yaml
 
 from rl.binding import build, check_options, locate
 from rl.config import RECIPES, TrainConfig, compose_recipe, summaries, typed
@@ -99,6 +100,13 @@ def test_r1_zero_math_has_the_papers_hyperparameters():
 
 def test_the_recipes_of_the_readme_exist():
     assert {"grpo_tiny", "grpo_math", "r1_zero_math", "grpo_countdown"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "rewards").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_group_of_rewards_spares_a_completion_without_an_answer(path):
+    section = yaml.safe_load(path.read_text())
+    outcome = next(iter(section))
+    assert section[outcome]["no_answer"] == "zero"
 
 
 @pytest.mark.parametrize("name", NAMES)

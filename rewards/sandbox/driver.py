@@ -175,6 +175,7 @@ def become(kind: str, limits: list[int], timeout_s: float, ends: tuple[int, int,
     """Make this forked process the program's: its own session, descriptors and limits. Where its result goes."""
     os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given, out, errors = ends
     if kind == "call":
         os.dup2(out, 3)
@@ -311,6 +312,7 @@ def answer(source: bytes, data: bytes) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 gets no signal from inside that it has no handler for
     SEALED = sys.argv[1] == "sealed"
     RUNNER = os.dup(int(sys.argv[2]))  # a low number, which a program's process surely closes
     os.close(int(sys.argv[2]))
