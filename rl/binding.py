@@ -11,7 +11,7 @@ import importlib
 import inspect
 import math
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union
 
@@ -20,6 +20,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """' Did you mean X?', or nothing where no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]}?" if matches else ""
+
+
+def nearest_or_all(words: Iterable[str], known: Sequence[str]) -> str:
+    """'; did you mean X?' for the first of the words that is near to a known one, else the known ones if they are few."""
+    for word in words:
+        if close := difflib.get_close_matches(word, known, n=1):
+            return f"; did you mean {close[0]}?"
+    return f"; there are {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
 
 
 def check_choice(key: str, value: str, choices: Iterable[str]) -> None:

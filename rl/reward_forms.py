@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from rl import reward_arguments as arguments
 from rl import reward_rubric
-from rl.binding import describe, fits, type_hints
+from rl.binding import describe, fits, nearest_or_all, type_hints
 from rl.experience import Completion, Prompt
 from rl.reward_arguments import Arguments, Terms
 from rl.reward_values import Failed, Outcome, failed, outcome, outcomes, row, shown
@@ -232,7 +231,7 @@ def _check_options(
     known = [name for name, one in parameters.items() if one.kind in BY_NAME and name not in calling.given]
     unknown = [option for option in options if option not in known]
     if unknown and not _takes_any(parameters):
-        raise ValueError(f".{unknown[0]} is not an option of its function{_nearest(unknown, [*known, 'weight'])}")
+        raise ValueError(f".{unknown[0]} is not an option of its function{nearest_or_all(unknown, [*known, 'weight'])}")
     hints = _hints(function)
     for name, value in options.items():
         if name in hints and not fits(value, hints[name]):
@@ -261,14 +260,6 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return type_hints(function if plain else type(function).__call__)
     except Exception:  # evaluates annotations, which are any code
         return {}
-
-
-def _nearest(words: Sequence[str], names: Sequence[str]) -> str:
-    """A "did you mean" for the first of the words that is near to a name, else the names if they are few."""
-    for word in words:
-        if close := difflib.get_close_matches(word, names, n=1):
-            return f"; did you mean {close[0]}?"
-    return f"; there are {', '.join(sorted(names))}" if 0 < len(names) <= 12 else ""
 
 
 def _layers(function: Any) -> Iterator[Any]:

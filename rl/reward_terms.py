@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+from rl.binding import nearest_or_all
 from rl.reward_forms import BoundReward, bind
 from rl.reward_rubric import is_rubric
 
@@ -59,7 +59,7 @@ def reward_terms(rewards: Mapping[str, Mapping[str, Any]]) -> list[RewardTerm]:
         others = [other.name for other in terms if other.name != term.name]
         if term.gate and term.gate not in others:
             raise ValueError(
-                f"rewards.{term.name}.gate={term.gate} names no other reward{nearest_of([term.gate], others)}"
+                f"rewards.{term.name}.gate={term.gate} names no other reward{nearest_or_all([term.gate], others)}"
             )
     return terms
 
@@ -109,7 +109,9 @@ def _range(key: str, value: Any) -> tuple[float, float] | None:
 
 def _choice(key: str, value: Any, choices: Sequence[str]) -> Any:
     if value not in choices:
-        raise ValueError(f"{key} must be one of {', '.join(choices)}, got {value!r}{nearest_of([str(value)], choices)}")
+        raise ValueError(
+            f"{key} must be one of {', '.join(choices)}, got {value!r}{nearest_or_all([str(value)], choices)}"
+        )
     return value
 
 
@@ -133,7 +135,7 @@ def _target(key: str, section: Mapping[str, Any], options: Mapping[str, Any]) ->
     if dotted is not None and function is not None:
         raise ValueError(f"{key} has both _target_ ({dotted}) and fn ({function}); give one")
     if dotted is None and function is None:
-        near = nearest_of(options, KEYS)
+        near = nearest_or_all(options, KEYS)
         raise ValueError(f"{key} needs _target_: module.function or fn: file.py:function, got {dict(section)!r}{near}")
     if function is None:
         if not isinstance(dotted, str) or "." not in dotted:
@@ -157,7 +159,7 @@ def load(target: str) -> Callable[..., Any]:
     if not callable(function) and not is_rubric(function):
         found = "is not there" if function is None else f"is {function!r}, not a function"
         names = [name for name, value in vars(module).items() if inspect.isfunction(value)]
-        raise ValueError(f"{key}: {what} {found} in {where}{nearest_of([what], names)}")
+        raise ValueError(f"{key}: {what} {found} in {where}{nearest_or_all([what], names)}")
     return function
 
 
@@ -167,7 +169,7 @@ def _load_file(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
-        near = nearest_of([path.name], [other.name for other in path.parent.glob("*.py")])
+        near = nearest_or_all([path.name], [other.name for other in path.parent.glob("*.py")])
         raise ValueError(f".fn: there is no file {path}{near}")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -189,7 +191,7 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if not f"{name}.".startswith(f"{error.name}."):  # an import inside the module is what failed
             raise ValueError(f": importing {name} failed:\n{traceback.format_exc()}") from None
-        raise ValueError(f": there is no module {error.name}{nearest_of([name], _siblings(name))}") from None
+        raise ValueError(f": there is no module {error.name}{nearest_or_all([name], _siblings(name))}") from None
     except (Exception, SystemExit):
         raise ValueError(f": importing {name} failed:\n{traceback.format_exc()}") from None
 
@@ -201,11 +203,3 @@ def _siblings(module: str) -> list[str]:
         path = importlib.import_module(package).__path__ if package else None
         return [f"{package}.{found.name}" if package else found.name for found in pkgutil.iter_modules(path)]
     return []
-
-
-def nearest_of(words: Sequence[str] | Mapping[str, Any], names: Sequence[str]) -> str:
-    """A "did you mean" for the first of the words that is near to a name, else the names if they are few."""
-    for word in words:
-        if close := difflib.get_close_matches(word, names, n=1):
-            return f"; did you mean {close[0]}?"
-    return f"; there are {', '.join(sorted(names))}" if 0 < len(names) <= 12 else ""

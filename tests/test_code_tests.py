@@ -311,5 +311,5 @@ def test_a_worker_that_is_killed_at_its_deadline_takes_the_sandbox_with_it(make_
     endless = "import os\nos.fork() or os.setsid()\nwhile True: pass"
     found, took_s, started = scored(make_prompt, make_completion, endless, deadline_s=1.5, timeout_s=30.0)
     assert not found.scored[0]
-    assert took_s < 4.0
+    assert took_s < 10.0  # not 30
     assert gone(started, 3.0)

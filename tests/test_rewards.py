@@ -72,10 +72,10 @@ def test_answer_tags_are_needed_only_if_asked_for(text, reward, problem, make_co
 @pytest.mark.parametrize("unit", ["<think>", "</think>", "<think>a</think>", "<answer>a", "<", " "])
 def test_the_format_of_a_megabyte_takes_no_time(unit, problem, make_completion, make_prompt):
     hostile = make_completion("<think>" + unit * (1_000_000 // len(unit)) + "</think><answer>4</answer>")
-    start = time.perf_counter()
+    start = time.process_time()
     think_format(problem, hostile, prompt=make_prompt())
     tag_count(problem, hostile, prompt=make_prompt())
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_hostile_program_is_contained_and_leaves_nothing(name, monkeypatch):
     assert traces() == before
 
 
-START_ALLOWANCE_S = 1.0  # a sandbox's start on a busy machine
+START_ALLOWANCE_S = 5.0  # for the sandbox to start, on a machine that is busy with other tests
 
 
 @needs_sandbox
