@@ -23,7 +23,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def nearest_or_all(words: Iterable[str], known: Sequence[str]) -> str:
-    """'; did you mean X?' for the first of the words that is near to a known one, else the known ones if they are few."""
+    """'; did you mean X?' for the first of the words that is near to a known one, else all known ones if few."""
     for word in words:
         if close := difflib.get_close_matches(word, known, n=1):
             return f"; did you mean {close[0]}?"
