@@ -20,6 +20,8 @@ from data.problem import Problem
 from rewards.mathematics import extract
 from rewards.mathematics.claims import MAX_ANSWER_CHARS
 from rewards.mathematics.compare import compare
+from rewards.mathematics.conclusions import value_in_prose
+from rewards.mathematics.echo import evasion
 from rl.experience import Completion, Prompt, Verdict
 
 Verifier = Literal["own", "math_verify"]
@@ -27,26 +29,11 @@ Verifier = Literal["own", "math_verify"]
 OR = re.compile(r"\s(?:or|\\text\{\s?or\s?\})\s")
 MAX_GOLD_CHARS = 4000
 MAX_SOLUTION_CHARS = 20_000  # of a longer one the answer is not kept for the next time
-MAX_QUESTION_CHARS = 20_000  # that are searched for the answer
-SPACES = re.compile(r"\\[,;:! ]|[\s$~]+")
-FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}|\\[dt]?frac([0-9])([0-9])")
-OPERATION = re.compile(
-    r"[0-9a-zA-Z)\]}!](?:[-+*/^]|\\[a-z])|[a-z]\(|\\[a-z]|[0-9)][a-zA-Z(]|[!|]|[a-z](?:times|plus|minus|dividedby)[a-z]"
-)
-ARITHMETIC = re.compile(r"[0-9.,+*/()-]+")
-NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-PLAIN_SIGNS = {
-    **dict.fromkeys(["\\times", "\\cdot", "\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"], "*"),
-    **dict.fromkeys(["\\div", "\N{DIVISION SIGN}"], "/"),
-    **{"\\dbinom": "\\binom", "\\tbinom": "\\binom", "\N{MINUS SIGN}": "-", "**": "^"},
-    **dict.fromkeys(["\\left", "\\right", "\\text", "\\mathrm", "{", "}"], ""),
-}
-TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
-CONVERSION = re.compile(r"(?ai)\b(?:simpl|lowest terms|reduce|as an? |convert|mixed number|rewrite|express)")
 OPTION = re.compile(r"\(?[A-J]\)?")
 NAMED_OPTION = re.compile(r"\(?([A-J])[).:] ?(?![^\n]{0,200}(?:\b[A-J][).]|\b(?:or|and) [A-J]\b))[^\n]{1,200}")
+EXPLAINED = re.compile(r"([^()\n]{1,60}?) \(([^()\n]{1,60})\)")
+LABEL = re.compile(r"(?a)\\(?:text|mathrm|textbf|mathbf)\{[^{}=]{2,40}\}\s*|[a-zA-Z][a-zA-Z ]{1,40}")
 TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{")
-PLAIN_VALUE = re.compile(r"-?[0-9.,]*/?[0-9]*%?")
 
 
 def math_answer(
@@ -103,10 +90,10 @@ def grade(
         return Verdict(state="bad_gold", reason=f"the gold is longer than {MAX_GOLD_CHARS} characters")
     if not expected or _compared(expected, expected, verifier).state != "ok":
         return Verdict(state="bad_gold", reason=f"the gold {_short(gold)} cannot be read")
-    found = extract.extract_answer(text, question, prefix=prefix, allow_last_number=allow_last_number)
+    found = extract.extract_answer(text, question, prefix=prefix, allow_last_number=allow_last_number, unannounced=True)
     if found.answer is None:
         return Verdict(state="wrong" if found.refused else "no_answer", reason=found.reason)
-    if reason := _evasion(found.answer, expected, question):
+    if reason := evasion(found.answer, expected, question):
         return Verdict(0.0, reason=f"{_short(found.answer)} {reason}")
     if OPTION.fullmatch(expected) and (named := NAMED_OPTION.fullmatch(_bare_text(found.answer))):
         found = replace(found, answer=named[1])  # "(B) Paris" names B
@@ -121,7 +108,7 @@ def extract_answer(text: str, *, allow_last_number: bool = False) -> str | None:
     >>> extract_answer("5 + 7 = 12. The answer is 12.")
     '12'
     """
-    found = extract.extract_answer(text, allow_last_number=allow_last_number)
+    found = extract.extract_answer(text, allow_last_number=allow_last_number, unannounced=True)
     if found.answer is None or any(compare(found.answer, other).state != "ok" for other in found.others):
         return None
     return found.answer
@@ -149,6 +136,8 @@ def _judged(gold: str, found: extract.Extracted, verifier: Verifier) -> Verdict:
     """The answer held against the gold; where it is right, so must be everything else that is claimed."""
     assert found.answer is not None
     verdict = _compared(gold, found.answer, verifier)
+    if verdict.state != "ok" and len(found.parts) < 2 and _read_otherwise(gold, found, verifier):
+        verdict = Verdict(1.0)
     if verdict.state != "ok":
         return Verdict(1.0) if _together(gold, found, verifier) else verdict
     for other in found.others:
@@ -170,6 +159,18 @@ def _together(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
     return len(ways) > 1 and all(_compared(gold, way.strip("$ "), verifier).state == "ok" for way in ways)
 
 
+def _read_otherwise(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
+    """Whether the answer, as it cannot be read as it stands, is "72 (48 + 24)", "Sum = 48 + 24 = 72", or a sentence."""
+    answer = found.answer or ""
+    if match := EXPLAINED.fullmatch(answer):
+        return all(_compared(gold, part.strip("$ "), verifier).state == "ok" for part in match.groups())
+    label, _, rest = answer.partition("=")
+    if "=" in rest and LABEL.fullmatch(label.strip("$ ")):
+        return _compared(gold, rest.strip("$ "), verifier).state == "ok"
+    value = value_in_prose(answer) if found.source == "block" and answer.count(" ") > 1 else None
+    return value is not None and _compared(gold, value, verifier).state == "ok"
+
+
 def _compared(gold: str, answer: str, verifier: Verifier) -> Verdict:
     """The verdict on one answer, by the verifier that was asked for."""
     if len(answer) > MAX_ANSWER_CHARS and answer != gold:
@@ -181,59 +182,8 @@ def _compared(gold: str, answer: str, verifier: Verifier) -> Verdict:
     return Verdict(float(gold == answer or _math_verify(gold, answer)))
 
 
-def _evasion(answer: str, gold: str, question: str) -> str:
-    """Why the answer says nothing although it may have the right value; empty if it does say something."""
-    if answer == gold:
-        return ""
-    if TEMPLATE.search(answer):
-        return "is a template, not a value"
-    sides = _bare(answer).split("=")
-    if len(set(sides)) < len(sides) and _bare(answer) != _bare(gold):
-        return "says nothing"
-    if question and any(_repeats(side, gold, question) for side in {answer, answer.rpartition("=")[2]}):
-        return "is what the question asks to work out"
-    return ""
-
-
-def _repeats(answer: str, gold: str, question: str) -> bool:
-    """Whether the answer is an expression of the question, not worked out: "3*4" where 12 is the answer.
-
-    An answer that is written as the gold is, or is a plain number, repeats nothing: a question may well offer it. Only
-    where the question asks for another way of writing a number does that number, written as in the question, count.
-    """
-    written = _bare(answer)
-    if len(written) < 2 or written == _bare(gold):
-        return False
-    if PLAIN_VALUE.fullmatch(written):
-        if not (CONVERSION.search(question) and ("/" in written or "/" in _bare(gold))):
-            return False
-    elif not OPERATION.search(written):
-        return False
-    asked = _bare(question[:MAX_QUESTION_CHARS])
-    if ARITHMETIC.fullmatch(written) and re.search(r"[0-9)](?:[-+*]|\()", written):
-        numbers = NUMBERS.findall(written)  # the question's numbers in another order are not worked out either
-        if len(numbers) > 1 and sorted(numbers) == sorted(NUMBERS.findall(question[:MAX_QUESTION_CHARS])):
-            return True
-    start = asked.find(written)
-    while start >= 0:
-        around = asked[start - 1 : start] + asked[start + len(written) : start + len(written) + 1]
-        if not any(char.isdigit() for char in around):
-            return True
-        start = asked.find(written, start + 1)
-    return False
-
-
 def _bare_text(text: str) -> str:
     return TEXT.sub("", text).replace("}", "").strip("$ ")
-
-
-def _bare(text: str) -> str:
-    """The text without spaces and in one notation for products and simple fractions, to look for it in another."""
-    text = FRACTION.sub(lambda match: "/".join(part for part in match.groups() if part is not None), text)
-    text = SPACES.sub("", text).removesuffix(".")
-    for sign, plain in PLAIN_SIGNS.items():
-        text = text.replace(sign, plain)
-    return text
 
 
 def _math_verify(gold: str, answer: str) -> bool:

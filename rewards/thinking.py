@@ -17,6 +17,6 @@ def split_thinking(prompt: Prompt, completion: Completion) -> tuple[str, str]:
     if not tags:
         return "", text
     answer = after_thinking(text)
-    start = 0 if tags[0].group(1) else tags[0].end()
+    start = 0 if any(tags[0].groups()) else tags[0].end()
     end = len(text) if answer is None else tags[-1].start()
     return THINK_TAG.sub(" ", text[start:end]), answer or ""

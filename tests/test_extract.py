@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from rewards.mathematics import claims, denials, extract, hedges, visible
+from rewards.mathematics import claims, conclusions, denials, echo, extract, hedges, visible
 from rewards.mathematics.extract import extract_answer
 
 ZERO_WIDTH = "\N{ZERO WIDTH SPACE}"
 
 
-@pytest.mark.parametrize("module", [claims, denials, extract, hedges, visible])
+@pytest.mark.parametrize("module", [claims, conclusions, denials, echo, extract, hedges, visible])
 def test_the_examples_in_the_docstrings_hold(module):
     results = doctest.testmod(module)
     assert results.attempted > 0

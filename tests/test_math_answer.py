@@ -471,7 +471,6 @@ def test_five_among_others_is_wrong(text):
         "Is it 4? Is it 5? Is it 6?",
         "1\n2\n3\n4\n5\n6",
         "5 5 5 5 5",
-        "5",
     ],
 )
 def test_what_does_not_say_five_and_nothing_else_is_never_right(text):
@@ -479,11 +478,29 @@ def test_what_does_not_say_five_and_nothing_else_is_never_right(text):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "5",
+        "$5$",
+        "**5**",
+        "5 apples.",
+        "2 + 3 = 5",
+        "The sum of 2 and 3 is 5.",
+        "First 2, then 3.\nTherefore, she has 5 apples.",
+        "2 and 3 are to be added.\n\nThe sum is **5**.",
+        "<answer>She has 5 apples altogether.</answer>",
+    ],
+)
+def test_an_answer_that_nothing_announces_counts(text):
+    assert grade("5", text, question="What is 2 + 3?") == 1
+    assert grade("6", text, question="What is 2 + 3?") == 0
+
+
+@pytest.mark.parametrize(
     ("text", "prefix"),
     [
         ("", ""),
-        ("5", ""),
-        ("2 + 3 = 5", ""),
+        ("There is a 5.", ""),
         (r"\boxed{}", ""),
         (r"\boxed{5", ""),
         (r"<think>\boxed{5}", ""),

@@ -55,15 +55,15 @@ AMONG = re.compile(  # "my guesses:", "top three answers:"
 )
 SUBJECT = "(?:answer|value|result|solution|total|it|this|that)"
 IS = r"(?:['\u2019]s| (?:is|was|must be|has to be|should be|will be|lies|seems|appears))"
+BOUND = "(?:at least|at most|no (?:more|less|fewer) than|up to|one of|between)"
 COMPARISON = any_of(
-    "(?:less|greater|more|fewer|bigger|smaller|larger|higher|lower) than|at least|at most|no (?:more|less|fewer) than",
-    "exceeds|exceeding|above|below|under|over|up to|twice|double|triple|half(?: of)?|close to|near|one of|off by",
+    "(?:less|greater|more|fewer|bigger|smaller|larger|higher|lower) than|above|below|under|over|close to|near|off by",
+    "twice|double|triple|half(?: of)?|an? multiple of",
     "(?:the )?(?:opposite|negative|negation|reciprocal|inverse|square|cube|square root|double|half|neighbou?r) of",
-    "an? multiple of",
 )
-COMPARED = re.compile(
-    rf"(?ai)\b{SUBJECT}{IS}?(?: [a-z]++)?? {COMPARISON}{END}"
-)  # a bound, or something worked out of it
+COMPARED = re.compile(  # a bound of the answer, or what it is to be worked out of
+    rf"(?ai)\b(?:{SUBJECT}{IS}(?: [a-z]++)?? {COMPARISON}|answer{IS}(?: [a-z]++)?? {BOUND}|answer exceeds){END}"
+)
 WORKED_ON = re.compile(  # -\boxed{5}, 2\cdot\boxed{5}, \sqrt{\boxed{5}}: the box is a part of something else
     any_of(
         r"[0-9]|[-\u2212\u00ac]|[0-9)}\]]\s?[+/]\s?|[0-9]\s?\*\s?|\^\s?\{?|!=\s?|\u2260\s?|\\not\s?=\s?",

@@ -1,11 +1,12 @@
 r"""Finding the one answer that a completion commits itself to.
 
-An answer is claimed in one of five ways, in this order of precedence:
+An answer is claimed in one of six ways, in this order of precedence:
 
     \boxed{...}, \boxed 5, \fbox{...}      braces matched
     <answer> ... </answer>
     #### ...                               the rest of the line, as GSM8K writes it
     the answer is ... / final answer: ...  the rest of the sentence
+    Therefore, she sold 72.  / 72          the last sentence or the whole text, only if asked for
     the last number                        only if asked for
 
 Only what follows the last </think> is read, and only what the completion says itself: no comments, no code blocks, no
@@ -31,6 +32,7 @@ from rewards.mathematics.claims import (
     plain_ones,
     stripped,
 )
+from rewards.mathematics.conclusions import conclusion, whole
 from rewards.mathematics.denials import negated, worked_on
 from rewards.mathematics.hedges import alternatives, word_set
 from rewards.mathematics.sentences import ANSWER_WORD, before_other_claim, other_phrases, phrases, retracted, rivals
@@ -38,11 +40,12 @@ from rewards.mathematics.visible import HIDDEN_STYLE, INVISIBLE, after_thinking,
 
 MAX_OTHERS = 15  # more different claims than these are a list of candidates, whatever they are
 
-Source = Literal["boxed", "block", "hashes", "phrase", "last_number"]
+Source = Literal["boxed", "block", "hashes", "phrase", "conclusion", "last_number"]
 
 PLACEHOLDERS = word_set("... \\ldots \\dots ? _ answer") | {"", "your answer", "final answer", "answer here"}
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace \{ is text, not structure
 BARE_END = re.compile(r"[\s$,;]|\\[)\]]|\.(?:\s|\Z)")  # where \boxed 5 ends
+LABEL = re.compile(r"(?ai)\A\\text(?:bf)?\{\s*(?:the )?(?:final )?answer(?: is)?[\s:]*\}[\s:]*")  # \text{Answer: }5
 ANSWER_TAG = re.compile(r"(?ai)<(/?)answer\s{0,3}>")
 HASHES = re.compile(r"(?<!#)####(?!#)")
 LAST_NUMBER = re.compile(r"(?:(?<![0-9a-zA-Z)])[-\u2212])?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
@@ -60,12 +63,16 @@ class Extracted:
     refused: bool = False  # something is claimed, but it commits to nothing: that is wrong, not "no answer"
 
 
-def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_last_number: bool = False) -> Extracted:
+def extract_answer(
+    text: str, question: str = "", *, prefix: str = "", allow_last_number: bool = False, unannounced: bool = False
+) -> Extracted:
     r"""The answer that a completion gives. Linear in the length of the text; no text makes it raise.
 
     question: repeated word for word in the completion, it is not the completion's own claim.
     prefix: the beginning of the answer that the template wrote, often "<think>".
     allow_last_number: without any claim the last number counts.
+    unannounced: without any claim a completion that is nothing but a value counts, or the value that its last sentence
+        concludes with.
 
     >>> extract_answer(r"<think>\boxed{1}</think> So it is \boxed{\frac{1}{2}}.").answer
     '\\frac{1}{2}'
@@ -86,8 +93,8 @@ def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_las
     if boxes and _is_placeholder(boxes[-1].text):
         return Extracted(None, reason=r"the last \boxed{} holds nothing")
     boxes = [box for box in boxes if not _is_placeholder(box.text)]
-    blocks, hashes, sentences = _blocks(shown.text), _hashes(shown.text), phrases(shown.text)
-    other = other_phrases(shown.text)
+    blocks, hashes = _blocks(shown.text), _hashes(shown.text)
+    sentences, other = _outside(phrases(shown.text), boxes), other_phrases(shown.text)
     hidden = [box.text for box in _boxes(shown.hidden)[0]] if shown.hidden else []
     if boxes:
         return _settled(shown.text, "boxed", boxes, blocks, [*hashes, *sentences, *other], hidden)
@@ -97,6 +104,8 @@ def extract_answer(text: str, question: str = "", *, prefix: str = "", allow_las
         return _settled(shown.text, "hashes", hashes, [], [*sentences, *other], hidden)
     if sentences:
         return _settled(shown.text, "phrase", sentences, [], other, hidden)
+    if unannounced and (found := whole(shown.text) or conclusion(shown.text)):
+        return _settled(shown.text, "conclusion", [found], [], other, hidden)
     if allow_last_number and (found := _last_number(shown.text)):
         return _settled(shown.text, "last_number", [found], [], [], [])
     return Extracted(None, reason="no answer was found")
@@ -154,8 +163,15 @@ def _boxes(text: str) -> tuple[list[Claim], bool]:
             if not (any(char.isdigit() or char == "\\" for char in content) or len(content) == 1):
                 continue  # the word \boxed in a sentence
         if not quoted(text, match.start()):
-            found.append(Claim(stripped(content), match.start(), end))
+            found.append(Claim(LABEL.sub("", stripped(content)), match.start(), end))
     return found, cut_off
+
+
+def _outside(claims: list[Claim], boxes: list[Claim]) -> list[Claim]:
+    r"""The claims that do not stand within a box, as \boxed{\text{The answer is }5} does."""
+    return (
+        [claim for claim in claims if not any(box.start < claim.start < box.end for box in boxes)] if boxes else claims
+    )
 
 
 def _closing_brace(text: str, start: int) -> int | None:

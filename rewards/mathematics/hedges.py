@@ -43,17 +43,29 @@ FORMULA = re.compile(r"[ $*_:]*+(?P<value>[^\n;?!]{1,80}?)(?=[.,]?(?:\s*+\Z|\n|[
 OPENERS = OFFERING | {"if"}
 WORD_OR_DIGIT = re.compile(r"[^\W_]")
 MATHEMATICS = re.compile(r"[\\^_=+<>]|\d|^[ $]*+[a-zA-Z][ $]*+\Z")
-LISTED_AFTER = re.compile(rf"(?ai)[ \t$*_\\)]*+[,;/|&+^-][ \t$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})")
+LISTED_AFTER = re.compile(
+    rf"(?ai)[ \t$*_\\)]*+(?:\([0-9.]{{1,5}} ?\\?%\))?[,;/|&+^-][ \t$*_\\(]*+(?P<value>{NUMBER})(?P<after>[^\n]{{0,40}})"
+)
 OTHER_BEFORE = re.compile(
-    rf"(?ai)(?P<value>{NUMBER})[\s$*_),.\\]*+(?:or|and maybe|or maybe|or perhaps|or possibly|or even|and/or|/|\|)"
-    r"[\s$*_(\\]*+(?:(?:x|y|n)\s*+=\s*+)?+\Z"
+    rf"(?ai)(?P<value>{NUMBER})(?:[\s$*_),.\\]*+(?:or|and maybe|or maybe|or perhaps|or possibly|or even|and/or)"
+    r"[\s$*_(\\]*+|[ $*_),.\\]*+[/|][ $*_(\\]*+)(?:(?:x|y|n)\s*+=\s*+)?+\Z"
 )
 BETWEEN_BEFORE = re.compile(rf"(?ai)\bbetween[\s$*_(\\]++(?P<value>{NUMBER})[\s$*_),\\]*+and[\s$*_(\\]*+\Z")
+OTHERWISE = re.compile(  # ", otherwise 6", ", in which case 6", "; if x < 0, 6"
+    rf"(?ai)(?:[^\n.]|\.(?=[0-9])){{0,100}}?"
+    r"(?:[,;(]\s?(?:and |or |but )?(?:otherwise|else|in which case|in that case|if not)|"
+    rf";\s?(?:assuming|if|when|for)\b[^;,.\n]{{1,60}},)\s"
+    rf"(?:it(?:'s| is| would be) |the answer is )?[\s$]{{0,3}}(?P<value>{NUMBER})"
+)
+ASKED = re.compile(rf"[ $*_)]*+\?++\s*+(?P<value>{NUMBER})[ $*_)]*+\?")  # "5? 6?"
+MEASURED = re.compile(rf"(?ai){NUMBER} [a-z]{{1,20}}(?:,? and|,)? {NUMBER} [a-z]{{1,20}}")  # "3 hours and 30 minutes"
 FITS = r"(?:possible|correct|right|valid|fine|acceptable"
 ALSO = re.compile(
     rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[\s$*_)]{{0,4}}"
     rf"(?:(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?{FITS}|an? |works?|the )|"
-    rf"(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well))"
+    rf"(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well)|"
+    r"is (?:(?:my|a|an|the) )?(?:candidate|(?:second |other |next )?guess|option|another|second|alternative|other|"
+    r"possibility)\b)"
 )
 ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
@@ -75,6 +87,9 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
+    for expression in (OTHERWISE, ASKED):
+        if (match := expression.match(after)) and (expression is ASKED or ENDED.match(after, match.end())):
+            found.append(match["value"])
     if also := ALSO.search(after):
         found.append(also["value"])
     if after[:1].isdigit():  # \boxed{5}6
@@ -106,6 +121,8 @@ def _offered(after: str, for_words: bool) -> str | None:
     start -= 1 if after[start - 1 : start] == "-" else 0
     value = VALUE.match(after, start)
     if value and (ENDED.match(after, value.end()) or (hedging and not OPERATOR.match(after, value.end()))):
+        if measured := MEASURED.match(after, start):
+            return measured.group()
         unit = UNIT.match(after, value.end())
         return after[start : unit.end() if unit else value.end()]
     in_brackets = BRACKETED.match(after) is not None

@@ -10,11 +10,12 @@ from rewards.mathematics.claims import BOX, MAX_ANSWER_CHARS, MAX_CLAIMS, Claim,
 from rewards.mathematics.hedges import HEDGED, NUMBER, word_set
 from rewards.mathematics.visible import quoted
 
-ANSWER_WORD = re.compile(r"(?ai)(?<![a-z</])(?:answers?+|ans|(?<=correct )(?:option|choice))(?![a-z])")
+ANSWER_WORD = re.compile(r"(?ai)(?<![a-z</])(?:answers?+|ans|(?<=correct )(?:option|choice)|\u7b54\u6848)(?![a-z])")
 TO_WHAT = r"(?: to (?:the|this|your|that) (?:question|problem|above))?"
 IS = re.compile(
     rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+"
-    r"(?:[:=]|[-=]>|\u2192|[-\u2013]\s(?=[0-9$\\])|(?:is|are|will be|must be|would be)\b)[\s*_`:=]{0,12}+"
+    r"(?:[-=]>|[:=\uff1a]|\u2192|\u662f|\u4e3a|[-\u2013]\s(?=[0-9$\\])|(?:is|are|will be|must be|would be)\b)"
+    r"[\s*_`:=\uff1a]{0,12}+"
 )
 HEADING = re.compile(r"(?ai)[*_`: ]{0,6}+\n[\s*_`]{0,12}+(?!is\b|are\b)")  # the answer stands below
 HEADING_BEFORE = re.compile(r"(?ai)[\s#*_`0-9.)]*+(?:(?:the|final|my|correct)[ ]++){0,3}\Z")
@@ -24,7 +25,10 @@ FILLERS = re.compile(
 )
 LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
 OTHER_CLAIM = re.compile(rf"{BOX.pattern}|<answer>")
-OWN = word_set("the final correct my our right numerical numeric required desired exact so thus hence and therefore")
+OWN = word_set(
+    "the final correct my our right numerical numeric required desired exact so thus hence and therefore best only",
+    "simplified actual true overall",
+)
 OTHER = word_set("another other alternative alternate second different possible")  # "another answer is 6"
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
 SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
@@ -32,7 +36,7 @@ SENTENCE_END = re.compile(
     "|".join(
         (
             r"(?<!\bsq)[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))",
-            r"\n",
+            r"[\n\u3002\uff0c\uff1b]",
             r"[,;](?=\s{1,9}(?!import\b|and\s{1,9}(?:[0-9$\\(-]|[a-zA-Z]\b))(?:[a-zA-Z]{2}|i\.e))",  # not "2, and 3"
             r"\s\((?!mod\b)(?=[a-zA-Z]{2}|[^()\n\\]{1,60}\s[a-zA-Z]{2})",
             r"\s(?=(?:because|since|which|so|as|therefore|where|when|after|for)\s)",

@@ -12,10 +12,22 @@ from typing import NamedTuple
 WINDOW_CHARS = 100_000  # only the end of a longer text is read: what came before it cannot become the answer
 MIN_QUESTION_CHARS = 12  # a shorter question is not cut out of the text: "2 + 2" may well be part of the working
 
-THINK_TAG = re.compile(r"(?a)<(/?)(?i:think(?:ing)?)\s{0,3}>|\[(/?)THINK\]")  # <think>, <thinking>, Magistral's [THINK]
+# <think>, <thinking>, <seed:think>; Magistral's [THINK]; Kimi's; OpenThoughts'; gpt-oss' channels; s1's turns.
+THINK_TAG = re.compile(
+    r"(?a)<(/?)(?i:seed:)?(?i:think(?:ing)?)\s{0,3}>|\[(/?)THINK\]|\u25c1(/?)think\u25b7|<\|(?:begin|(end))_of_thought\|>|"
+    r"<\|channel\|>(?:analysis|(final))<\|message\|>|<\|im_start\|>(?:think|(answer))\b"
+)
+SCRATCH = ("reasoning", "scratchpad", "thought", "thoughts", "reflection", "analysis")  # what they hold is no answer
+SCRATCH_TAG = re.compile(rf"(?ai)<(/?)(?:{'|'.join(SCRATCH)})\s{{0,3}}>")
+SPECIAL_TOKENS = re.compile(
+    r"(?:\s{0,9}(?:<\|[a-z0-9_]{2,30}\|>|</s>|<eos>|<(?:end_of_turn|end_of_text)>|<\uff5c[a-z\u2581_]{2,40}\uff5c>)){1,9}\s*+\Z"
+)
 TEX_QUOTE = re.compile(r"``?[^`'\"\n]{0,80}['\"]")  # `so' and ``so", as TeX has them
 HIDING = (("<!--", "-->"), (r"\iffalse", r"\fi"), (r"\begin{comment}", r"\end{comment}"))
 TEX_COMMENT = re.compile(r"^[ \t]*+%[^\n]*+", re.MULTILINE)
+LINK_COMMENT = re.compile(
+    r"^\[[^]\n]{0,80}\]:[ \t]{1,4}(?:#|<>)[ \t][^\n]*+", re.MULTILINE
+)  # Markdown's [//]: # (hidden)
 HIDDEN_STYLE = re.compile(
     r"(?ai)\\(?:text)?color\{white\}|color\s*+:\s*+(?:white|transparent|#fff)|opacity\s*+:\s*+0(?!\.[1-9])|"
     r"display\s*+:\s*+none|visibility\s*+:\s*+hidden|font-size\s*+:\s*+0|<[a-z]{1,10} hidden\b"
@@ -50,14 +62,16 @@ def after_thinking(text: str) -> str | None:
     """
     end, opened = 0, False
     for tag in THINK_TAG.finditer(text):
-        opened = not (tag[1] or tag[2])
+        opened = not any(tag.groups())
         end = tag.end()
     return None if opened else text[end:]
 
 
 def visible(text: str, question: str = "") -> Visible:
     """The completion's own words: without comments, code blocks, quotations of others and the question repeated."""
-    text = text[-WINDOW_CHARS:]
+    text = _ended(text[-WINDOW_CHARS:])
+    if "<" in text:
+        text = _without_scratch(text)
     if len(question) >= MIN_QUESTION_CHARS and question in text:
         text = text.replace(question, " ")
     hidden: list[str] = []
@@ -67,6 +81,9 @@ def visible(text: str, question: str = "") -> Visible:
     if "%" in text:
         hidden += TEX_COMMENT.findall(text)
         text = TEX_COMMENT.sub("", text)
+    if "]:" in text:
+        hidden += LINK_COMMENT.findall(text)
+        text = LINK_COMMENT.sub("", text)
     if "```" in text:
         text = "\n".join(text.split("```")[::2])
     if text.startswith(">") or "\n>" in text:
@@ -90,6 +107,23 @@ def quoted(text: str, at: int) -> bool:
             return True
     left, right = "\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"
     return right in after and before.rfind(left) > before.rfind(right)
+
+
+def _ended(text: str) -> str:
+    """The text without the tokens that end a turn."""
+    if text.rstrip()[-1:] != ">":
+        return text
+    return text[:-300] + SPECIAL_TOKENS.sub("", text[-300:])
+
+
+def _without_scratch(text: str) -> str:
+    """The text without <reasoning>...</reasoning> and its like; one never closed takes the rest with it."""
+    kept, start, opened = [], 0, False
+    for tag in SCRATCH_TAG.finditer(text):
+        if not opened and not tag[1]:
+            kept.append(text[start : tag.start()])
+        opened, start = not tag[1], tag.end()
+    return " ".join(kept) + ("" if opened else text[start:])
 
 
 def _without(text: str, opening: str, closing: str, hidden: list[str]) -> str:
