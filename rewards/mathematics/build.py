@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from rewards.mathematics import tree
@@ -28,6 +29,7 @@ from rewards.mathematics.units import Unit, combine
 
 EXPRESSIONS = (Num, Const, Sym, Add, Mul, Pow, Call)
 MAX_PAIRS = 100
+MAX_DOUBLE = 300  # of n!!
 SETS = (Interval, SetOp, NamedSet, Builder)
 
 
@@ -117,6 +119,17 @@ def determinant(rows: list[tuple[Node, ...]]) -> Node:
     return tree.add(*terms)
 
 
+def barred(node: Node) -> Node:
+    r"""\overline: the conjugate of what is complex; of letters another name, but for AB, a segment."""
+    letters = node.items if isinstance(node, Mul) else (node,)
+    names = [item.name if isinstance(item, Sym) else "" for item in letters]
+    if not isinstance(node, EXPRESSIONS) or not tree.symbols(node) | {p for p in tree.walk(node) if p == Const("i")}:
+        return node
+    if not all(names) or names[0][0] in "zw":
+        return Call("conj", (node,)) if not all(name.isupper() for name in names) else node
+    return Sym("bar:" + "".join(names)) if len(names) == 1 or not "".join(names).isupper() else node
+
+
 def primed(node: Node, sign: str) -> Node:
     """x' is another variable; 5' is five feet, 5'' or 5\" five inches."""
     if isinstance(node, Sym):
@@ -124,6 +137,13 @@ def primed(node: Node, sign: str) -> Node:
     if isinstance(node, Num):
         return quantity(node, combine([("foot" if sign == "'" else "inch", 1)]))
     raise ParseError("a prime on what is no variable")
+
+
+def double_factorial(node: Node) -> Node:
+    """n!! = n (n - 2) (n - 4) ..., of a small number its value."""
+    if isinstance(node, Num) and node.value.denominator == 1 and 0 < node.value <= MAX_DOUBLE:
+        return tree.number(math.prod(range(int(node.value), 0, -2)))
+    return Call("f:!!", (expression(node),))
 
 
 def in_base(digits: str, base: int) -> Node:

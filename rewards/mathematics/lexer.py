@@ -29,7 +29,7 @@ from rewards.mathematics.notation import (
     UNICODE,
     WORD_OPERATORS,
 )
-from rewards.mathematics.units import POWERS, TABLE, lookup
+from rewards.mathematics.units import FILLERS, POWERS, TABLE, lookup
 from rewards.mathematics.words import KNOWN as NUMBER_WORDS
 
 MAX_CHARS = 2000
@@ -43,7 +43,8 @@ class ParseError(ValueError):
     """The text cannot be read as mathematics."""
 
 
-VECTORS = frozenset(("vec", "overrightarrow", "widevec", "hat", "mathbf", "boldsymbol", "bm", "widehat"))
+HATS = {"hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde"}
+VECTORS = frozenset(("vec", "overrightarrow", "widevec", "mathbf", "boldsymbol", "bm", *HATS))
 VECTOR = re.compile(r"\s*(?:\{\s*(\\[ij]math|[a-zA-Z]{1,3})\s*\}|(\\[ij]math|[a-zA-Z]))")
 ENVIRONMENT = re.compile(
     r"\\(?:begin|end)\s*\{(?:aligned|align\*?|equation\*?|gather\*?|gathered|split|displaymath|math)\}"
@@ -51,6 +52,8 @@ ENVIRONMENT = re.compile(
 DECORATION = re.compile(
     r"\\(?:(?:text)?color|tag\*?|label|[hv]space\*?|[hv]?phantom|hskip|kern)\s*\{[^{}]{0,40}\}|\\(?:checkmark|blacksquare|square|qed)"
 )
+ARROW = re.compile(r"^\s*\\(?:implies|Rightarrow|Longrightarrow)(?![a-zA-Z])")  # before all: so
+ARROWS = {"implies": "Rightarrow", "Longrightarrow": "Rightarrow", "iff": "Leftrightarrow"}
 ROMAN = frozenset(("II", "IV", "VI", "IX"))
 ANGLES = frozenset(("rad", "rads", "deg", "radian", "radians"))
 RAISED_FRACTION = re.compile(r"\^\{([0-9]+)\}/_\{([0-9]+)\}")
@@ -180,7 +183,7 @@ def undecorated(text: str) -> str:
         text = HTML.sub(" ", text)
     if ":=" in text:
         text = text.replace(":=", "=")
-    return text.strip().removeprefix("=").removesuffix(":").strip()
+    return ARROW.sub("", text).strip().removeprefix("=").removesuffix(":").strip()
 
 
 def _closing(text: str, start: int) -> int:
@@ -299,7 +302,7 @@ class Lexer:
         elif in_text and len(run) == 1:
             self.push("word" if value_before else "sym", run)
         elif (in_text or (low in NUMBER_WORDS and len(run) > 2) or low in SHORT_WORDS) or (
-            value_before and self.units and self.is_unit(run, previous)
+            value_before and self.units and (self.is_unit(run, previous) or (previous[0] == "word" and low in FILLERS))
         ):
             self.push("word", run)
         elif (len(run) in (3, 4) and run.isupper() and run != "DNE") or run in ROMAN:  # ABC, a triangle
@@ -371,8 +374,12 @@ class Lexer:
             return letter[1]
         elif name in VECTORS and (letters := VECTOR.match(self.text, at)):
             found = (letters[1] or letters[2]).lstrip("\\").replace("imath", "i").replace("jmath", "j")
-            if name in ("vec", "overrightarrow", "widevec") or found in ("i", "j", "k"):
+            bold = len(found) == 1 and found.islower() and name in ("mathbf", "boldsymbol", "bm") and found != "e"
+            if bold or name in ("vec", "overrightarrow", "widevec") or found in ("i", "j", "k"):
                 self.push("sym", f"vec:{found}")
+                return letters.end()
+            if len(found) == 1 and name in HATS:
+                self.push("sym", f"{HATS[name]}:{found}")
                 return letters.end()
         elif name in ("left", "right") and self.text[at : at + 1] == ".":
             return at + 1
@@ -395,7 +402,7 @@ class Lexer:
         elif name in MONEY:
             self.push("money", MONEY[name])
         else:
-            self.push("cmd", name)
+            self.push("cmd", ARROWS.get(name, name))
         return at
 
     def set_name(self, at: int) -> tuple[str, int] | None:

@@ -146,6 +146,7 @@ def as_interval(node: Group) -> Interval:
 
 
 USUAL = frozenset(("x", "y", "z", "t", "n", "s", "r", "u", "v", "w", "theta"))
+COORDINATES = frozenset("xyz")
 ANSWERS = frozenset(("true", "false", "yes", "no"))
 ARGUMENTS = frozenset("xtnrszu")
 
@@ -238,6 +239,9 @@ def equation(items: Sequence[Node]) -> Meaning | None:
     if isinstance(left, Group) and isinstance(right, Group) and left.kind == right.kind == "tuple" and len(items) == 2:
         names = [is_name(item) for item in left.items]
         if all(names) and len(left.items) == len(right.items):
+            if set(names) <= COORDINATES:  # (y, x) = (3, 2) is the point (2, 3)
+                pairs = sorted(zip(names, right.items, strict=True), key=lambda pair: pair[0])
+                names, right = [name for name, _ in pairs], Group("tuple", tuple(item for _, item in pairs))
             return Value(right, "(" + ",".join(names) + ")")
     name = is_name(left)
     rest = list(items[1:])

@@ -82,8 +82,7 @@ LAYOUT = {
     "it", "large", "Large", "small", "boxed", "fbox", "mathbf", "boldsymbol", "mathit", "bm", "mathcal", "mathsf",
     "mathfrak", "vec", "overrightarrow", "hat", "widehat", "tilde", "underline", "pmb", "huge", "Huge", "LARGE",
     "tiny", "normalsize", "mathop", "ensuremath",
-    "smash", "mathord", "mathrel", "mathbin", "color", "angle", "triangle", "therefore", "because", "implies",
-    "Rightarrow",
+    "smash", "mathord", "mathrel", "mathbin", "color", "angle", "triangle", "therefore", "because",
 }  # fmt: skip
 TEXT_COMMANDS = {
     "text", "mbox", "textbf", "textit", "textrm", "textnormal", "textsf", "texttt", "mathrm", "operatorname", "hbox",

@@ -18,6 +18,7 @@ from rewards.mathematics.build import (
     EXPRESSIONS,
     SETS,
     crossed,
+    double_factorial,
     expression,
     gather,
     in_base,
@@ -301,7 +302,7 @@ class Parser(Primaries):
                 node = self.applied(node) if isinstance(node, Sym) else node
             elif op == "!":
                 self.at += 1
-                node = Call("factorial", (expression(node),))
+                node = double_factorial(node) if self.accept("!") else Call("factorial", (expression(node),))
             elif op == "%":
                 self.at += 1
                 node = Call("percent", (expression(node),))

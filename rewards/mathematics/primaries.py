@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from rewards.mathematics import tree
 from rewards.mathematics.build import (
-    EXPRESSIONS,
+    barred,
     determinant,
     expression,
     listed,
@@ -278,9 +278,7 @@ class Primaries(Tokens):
         if name in ("binom", "dbinom", "tbinom"):
             return Call("binom", (expression(self.argument()), expression(self.argument())))
         if name in ("overline", "bar", "widebar"):
-            inner = self.argument()
-            number_like = isinstance(inner, EXPRESSIONS) and any(part == Const("i") for part in tree.walk(inner))
-            return Call("conj", (inner,)) if number_like or (isinstance(inner, Sym) and inner.name.islower()) else inner
+            return barred(self.argument())
         if name in ("sum", "prod"):
             return self.big_operator(name)
         if name == "int":

@@ -44,10 +44,20 @@ def same(gold: Node, answer: Node) -> bool | None:
     """Whether the trees mean the same, None if that cannot be told."""
     if gold == answer:
         return True
-    first, second = meaning(gold), meaning(answer)
+    first, second = meaning(with_unit_vectors(gold, answer)), meaning(with_unit_vectors(answer, gold))
     if first is None or second is None:
         return None if first is None else False
     return same_meaning(first, second)
+
+
+def with_unit_vectors(node: Node, other: Node) -> Node:
+    """3i - 4j with unit vectors for its letters, if the other is a vector: otherwise i is the imaginary unit."""
+    if not isinstance(node, EXPRESSIONS) or not frozenset() < tree.symbols(node) <= {"j", "k"}:
+        return node
+    if as_rows(other) or any(name.startswith("vec:") for name in tree.symbols(other)):
+        node = tree.rename(node, {"j": "vec:j", "k": "vec:k"})
+        return tree.replaced(node, tree.Const("i"), Sym("vec:i"))
+    return node
 
 
 def same_meaning(first: Meaning, second: Meaning) -> bool | None:
@@ -81,6 +91,10 @@ def mixed(first: Meaning, second: Meaning) -> bool | None:
             return single or python_list(first, second) or single
         case Reals(), Value():
             return interval_as(first, second)
+        case Relation(op="=", left=tree.Add(terms), right=right), Value(node=node, name="") if (
+            not tree.symbols(right) and not tree.symbols(node) and all(isinstance(term, Sym) for term in terms)
+        ):
+            return same_node(right, node)  # m + n = 36, where m + n is asked for
         case Relation(op="="), Value() if second.name.isidentifier() and isinstance(second.node, EXPRESSIONS):
             if same_relation(first, Relation("=", Sym(second.name), second.node)):
                 return True
@@ -95,7 +109,12 @@ def named_alike(first: str, second: str) -> bool:
     """Whether two names may stand for the same: equal, or one not given; y and f(x) are both a function's."""
     if first == second or not first or not second or any({first, second} <= names for names in ALIKE):
         return True
-    return first.removesuffix("()") == second.removesuffix("()")  # h(t) and h
+    return plain_name(first) == plain_name(second)
+
+
+def plain_name(name: str) -> str:
+    r"""The letter: h of h(t), v of \vec{v}, y of \hat{y}."""
+    return name.removesuffix("()").removeprefix("vec:").removeprefix("hat:")
 
 
 def same_value(first: Value, second: Value) -> bool | None:

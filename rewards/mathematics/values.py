@@ -41,9 +41,10 @@ def bare(node: Node) -> Node:
 
 def same_number(gold: Node, answer: Node) -> bool | None:
     """Two expressions; of degrees, radians and percent, the sign may be missing on one side."""
+    stated = PARAMETER in tree.symbols(gold) | tree.symbols(answer)
     gold, answer = renamed(gold, answer)
     outcome = equal_expressions(gold, answer)
-    if outcome or (PARAMETER in tree.symbols(gold) and same_progression(gold, answer)):
+    if outcome or (PARAMETER in tree.symbols(gold) and same_progression(gold, answer, stated)):
         return True
     heads = [
         node.name if isinstance(node, Call) and node.name in ("deg", "rad", "percent") else ""
@@ -90,14 +91,22 @@ def period(node: Node) -> str:
     return ""
 
 
-def same_progression(gold: Node, answer: Node) -> bool:
-    """Whether a + b n and c + d n are the same numbers over all integers n: b = d or -d, a - c a multiple of b."""
+def same_progression(gold: Node, answer: Node, stated: bool) -> bool:
+    """Whether a + b n and c + d n are the same numbers over all integers n: b = d or -d, a - c a multiple of b.
+
+    Where it is not stated that n is any integer it must show: 2 pi n may be meant for one n, pi/3 + 2 pi n is not.
+    """
+    if not stated and any(tree.symbols(node) != {PARAMETER} for node in (gold, answer)):
+        return False
     at = [[tree.substitute(node, {PARAMETER: tree.number(k)}) for k in (0, 1, 2)] for node in (gold, answer)]
     steps = [tree.add(row[1], tree.neg(row[0])) for row in at]
     for row, step in zip(at, steps, strict=True):
         if equal_expressions(tree.add(row[2], tree.neg(row[1])), step) is not True:
             return False
     if not (equal_expressions(*steps) or equal_expressions(steps[0], tree.neg(steps[1]))):
+        return False
+    phase = constant_value(tree.div(at[0][0], steps[0]))
+    if not stated and (phase is None or abs(phase - round(phase)) < 1e-6):
         return False
     shift = tree.add(at[0][0], tree.neg(at[1][0]))
     turns = constant_value(tree.div(shift, steps[0]))
