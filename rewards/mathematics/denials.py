@@ -19,7 +19,8 @@ NOT = r"(?:is|was|are|were|does|do|did|ca|could|wo|would|should|ai|has|have)n['\
 NEGATOR = any_of(
     f"not|never|cannot|neither|nor|{NOT}|nobody|no one|hardly|unlikely|impossible (?:that|for)|untrue|wrong|incorrect",
     "false|bad|mistaken(?:ly)?|unlike|rejects?|rejected|refuses?|refused|den(?:y|ies)|rules? out|ruled out",
-    "instead of|rather than|other than|far from|nowhere near|anything but",
+    "instead of|rather than|other than|far from|nowhere near|no longer|rejecting",
+    "(?:anything|everything|all|any (?:number|value)) (?:but|except)(?: for)?",
     "(?<!no )(?<!not )(?<!without )(?<!beyond )(?<!any )doubt(?:s|ful)?",
 )
 BETWEEN = any_of(  # what may stand between the denial and what it denies
@@ -29,22 +30,23 @@ BETWEEN = any_of(  # what may stand between the denial and what it denies
 END = r"[\s$*_:(\\]*+\Z"
 NEGATED_BEFORE = re.compile(rf"(?ai)\b({NEGATOR})(?:[\s'*_}}]++{BETWEEN}\b){{0,8}}([\s$*_(:=\\}}]*+)\Z")
 ADJECTIVES = frozenset(("wrong", "incorrect", "false", "bad"))  # "that is wrong: \boxed{5}" denies what came before
+IS_IT = r"(?:which|that|this|it|but|is|was|are|would|be|definitely|clearly|the|answer|(?-i:an?))\b[\s*_]*+"
+REFUTED = any_of(
+    rf"(?:not|cannot|{NOT})\b[\s*_]*+(?:(?:the|a|my|our|quite|be)\b[\s*_]*+){{0,8}}"
+    r"(?:correct|right|answer|true|final|solution|it|what|satisfy|work|fit|hold|solve|match)\b",
+    r"fails?\b|contradicts?\b|what (?:a|an|some|most|many|people|students)\b",
+)
 NEGATED_AFTER = re.compile(
-    r"(?ai)[\s$*_().,;:\\\]]*+"
-    r"(?:(?:which|that|this|it|but|is|was|are|would|be|definitely|clearly|the|answer|(?-i:an?))\b[\s*_]*+){0,8}"
-    + any_of(
-        rf"(?:not|cannot|{NOT})\b[\s*_]*+(?:(?:the|a|my|our|quite|be)\b[\s*_]*+){{0,8}}"
-        r"(?:correct|right|answer|true|final|solution|it)\b",
-        r"(?:wrong|incorrect|false|mistaken)\b(?! (?:options|choices|answers))",
-        r"(?:an? )?(?:common |typical |obvious )?(?:trap|mistake|lie|joke)\b",
-    )
+    rf"(?ai)[\s$*_().,;:\\\]]*+(?:(?:{IS_IT}){{0,8}}(?:does )?{REFUTED}|"
+    rf"(?:{IS_IT}){{1,8}}(?:wrong|incorrect|false|mistaken|(?:common |typical |obvious )?(?:trap|mistake|lie|joke))\b|"
+    r"(?:wrong|incorrect|false)[\s*_]*+(?:[.!,;)]|\Z|because))|[ $*_)]*+[\u2717\u2718\u274c\u2716]"
 )
 QUESTIONED_AFTER = re.compile(r"(?ai)[\s$*_)\\\]]*+\?[?!\s*]*+(?:no|nope|nah|not|wrong|never)\b")
 SOMEBODY = any_of(
     "one|some(?: people| students)?|many(?: people| students)?|people|students?|naive[a-z]*+",
     "someone|somebody|others",
 )
-SAYS = "(?:thinks?|says?|guess|guesses|writes?|claims?|believes?|answers?|concludes?)"
+SAYS = "(?:thinks?|says?|guess|guesses|writes?|claims?|believes?|(?:might|may|could|would|often) answer|concludes?)"
 MISTAKE = "(?:mistake|error|trap|misconception|fallacy)s? (?:is|are|was|would be)(?: to| that)?(?: [a-z]++)?"
 ATTRIBUTED = re.compile(  # "one might think", "a common mistake is to say"
     rf"(?ai)\b(?:{SOMEBODY}(?: [a-z]++){{0,3}}? {SAYS}|{MISTAKE}|tempt(?:ed|ing) to [a-z]++)(?: {BETWEEN}){{0,6}}{END}"
@@ -62,16 +64,19 @@ COMPARISON = any_of(
     "(?:the )?(?:opposite|negative|negation|reciprocal|inverse|square|cube|square root|double|half|neighbou?r) of",
 )
 COMPARED = re.compile(  # a bound of the answer, or what it is to be worked out of
-    rf"(?ai)\b(?:{SUBJECT}{IS}(?: [a-z]++)?? {COMPARISON}|answer{IS}(?: [a-z]++)?? {BOUND}|answer exceeds){END}"
+    rf"(?ai)\b(?:{SUBJECT}{IS}(?: [a-z]++)?? {COMPARISON}|answer{IS}(?: [a-z]++)?? {BOUND}|answer exceeds|"
+    rf"(?<!no )(?:less|greater|more|fewer|bigger|smaller|larger|higher|lower) than){END}"
 )
 WORKED_ON = re.compile(  # -\boxed{5}, 2\cdot\boxed{5}, \sqrt{\boxed{5}}: the box is a part of something else
     any_of(
-        r"[0-9]|[-\u2212\u00ac]|[0-9)}\]]\s?[+/]\s?|[0-9]\s?\*\s?|\^\s?\{?|!=\s?|\u2260\s?|\\not\s?=\s?",
+        r"[0-9]|0\.|(?:\A|[=$(])\s?[0-9.]{1,20}\s[-\u2212]\s|[0-9a-zA-Z)}] [<>]\s?|\\[lg]t\s?|\u274c\s?",
+        r"[-\u2212\u00ac]|[0-9)}\]]\s?[+/]\s?|[0-9]\s?\*\s?|\^\s?\{?|!=\s?|\u2260\s?|\\not\s?=\s?",
         r"\\(?:cdot|times|div|pm|mp|neg|lnot|sim|neq?)\s{0,3}|\\sqrt(?:\[[^][]{0,9}\])?\{?",
         r"\\[dtc]?frac\{?|\\[dtc]?frac\{[^{}]{0,40}\}\{|\\(?:ln|log|sin|cos|tan|exp)\s?[({]?",
     )
     + r"\Z"
 )
+WORKED_ON_AFTER = re.compile(r"[ $]?\\(?:cdot|times|div|pm|pi|sqrt|frac)(?![a-z])|[xyznki](?![a-zA-Z])|\.[0-9]")
 EQUATED = re.compile(r"[\s$)}]*+(?:[-+*/][\s$]*+[0-9.]{1,20}[\s$]*+)?=")  # 4 + \boxed{3} = 7 fills in a blank
 IF_WOULD_BE = re.compile(rf"(?ai)\bif\b[^.!?\n]{{0,120}}\b(?:would|could|might)(?: have)? be(?:en)?{END}")
 WOULD_BE = re.compile(rf"(?ai)\b(?:would|could|might)(?: only)?(?: have)? be(?:en)?{END}")
@@ -106,13 +111,15 @@ def worked_on(text: str, start: int, end: int) -> bool:
     """
     before = text[max(0, start - 60) : start]
     line = before[before.rfind("\n") + 1 :]
-    return bool(WORKED_ON.search(line)) and not EQUATED.match(text, end, end + REACH)
+    worked = WORKED_ON.search(line) or WORKED_ON_AFTER.match(text, end)
+    return worked is not None and not EQUATED.match(text, end, end + REACH)
 
 
 def _denied_before(clause: str) -> bool:
     """Whether the clause that leads to a claim denies it, gives it to somebody else, or compares with it."""
     for match in NEGATED_BEFORE.finditer(clause):
-        if not (match[1].lower() in ADJECTIVES and ":" in match[2] and match.start(2) == match.end(1)):
+        before_colon = match[1].lower() in ADJECTIVES and ":" in match[2] and match.start(2) == match.end(1)
+        if not (before_colon and clause[: match.start()].strip(" *_-")):
             return True
     return any(expression.search(clause) for expression in (ATTRIBUTED, AMONG, COMPARED))
 

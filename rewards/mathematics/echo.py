@@ -57,6 +57,7 @@ SPOKEN_FORMS = (
     (re.compile(r"(?ai)\blog(?:arithm)? base ([0-9]{1,9}) of "), r"\\log_\1 "),
     (re.compile(r"(?ai)\b([0-9]{1,9}) (?:raised )?to the (?:power (?:of )?)?([0-9]{1,9})(?:st|nd|rd|th)?\b"), r"\1^\2"),
 )
+SET_BUILDER = re.compile(r"\{ ?[a-z](?:\\in[^:|]{1,40})? ?(?::|\||\\mid)([^{}]{1,200})\\?\}")
 TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
 CONVERSION = re.compile(r"(?ai)\b(?:simpl|lowest terms|reduce|as an? |convert|mixed number|rewrite|express)")
 TOKEN = re.compile(r"[0-9]+|\\[a-z]+|.", re.DOTALL)
@@ -75,7 +76,9 @@ def evasion(answer: str, gold: str, question: str) -> str:
     sides = bare(answer).split("=")
     if len(set(sides)) < len(sides) and bare(answer) != bare(gold):
         return "says nothing"
-    if question and any(_repeats(side, gold, question) for side in {answer, answer.rpartition("=")[2]}):
+    condition = SET_BUILDER.search(answer)
+    said = {answer, answer.rpartition("=")[2], condition[1].rstrip("\\ ") if condition else answer}
+    if question and any(_repeats(side, gold, question) for side in said):
         return "is what the question asks to work out"
     return ""
 

@@ -104,7 +104,7 @@ def extract_answer(
         return _settled(shown.text, "hashes", hashes, [], [*sentences, *other], hidden)
     if sentences:
         return _settled(shown.text, "phrase", sentences, [], other, hidden)
-    if unannounced and (found := whole(shown.text) or conclusion(shown.text)):
+    if unannounced and final.lstrip()[:1] != ">" and (found := whole(shown.text) or conclusion(shown.text)):
         return _settled(shown.text, "conclusion", [found], [], other, hidden)
     if allow_last_number and (found := _last_number(shown.text)):
         return _settled(shown.text, "last_number", [found], [], [], [])
@@ -163,7 +163,10 @@ def _boxes(text: str) -> tuple[list[Claim], bool]:
             if not (any(char.isdigit() or char == "\\" for char in content) or len(content) == 1):
                 continue  # the word \boxed in a sentence
         if not quoted(text, match.start()):
-            found.append(Claim(LABEL.sub("", stripped(content)), match.start(), end))
+            content = LABEL.sub("", stripped(content))
+            if content.endswith("\\") and not content.endswith("\\\\"):
+                content = stripped(content[:-1])  # of "5\ "
+            found.append(Claim(content, match.start(), end))
     return found, cut_off
 
 

@@ -19,12 +19,13 @@ NUMBER = r"[-\u2212]?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-
 
 TRIGGERS = word_set(
     "or maybe perhaps possibly alternatively otherwise could might may actually rather mean meant else should wait no",
-    "and oops scratch kidding joking correction typo misread",
+    "and oops scratch kidding joking correction typo misread reflection thought",
 )
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
     "value result equals equal to either just so sorry let me say well hmm x y n s now one choice option final correct",
-    "equivalently simply however more precisely exactly oh my a that's meant",
+    "equivalently simply however more precisely exactly oh my a that's meant on second though although true real",
+    "actual right",
 )
 LINKS = TRIGGERS | FILLERS
 MAX_WORDS = 12
@@ -34,6 +35,8 @@ SYMBOLS = frozenset("xynXYNAS")  # not words unless they are x in "x = 6"
 EQUALS = re.compile(r"\s*+=")
 VALUE = re.compile(NUMBER)
 OFFERING = word_set("or maybe perhaps possibly")
+CONTRASTS = word_set("but however though although")
+GENUINE = word_set("correct right true real actual")
 ROUNDED = word_set("about approximately approx roughly around nearly almost circa")
 PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,30}\b[^\\]*?){2}")
 OPERATOR = re.compile(r"[a-zA-Z]|[ $]*+(?:[-+*/^=_({]|\\(?:cdot|times|div|pm|[dt]?frac|sqrt|pi))")
@@ -57,6 +60,12 @@ OTHERWISE = re.compile(  # ", otherwise 6", ", in which case 6", "; if x < 0, 6"
     rf";\s?(?:assuming|if|when|for)\b[^;,.\n]{{1,60}},)\s"
     rf"(?:it(?:'s| is| would be) |the answer is )?[\s$]{{0,3}}(?P<value>{NUMBER})"
 )
+BY_CASE = re.compile(  # "5 for even n and 6 for odd n"
+    rf"(?ai)[ $*_)]*+(?:for|when|if|under|assuming)\s[^.\n]{{1,60}}?(?:\band|,|;|\bbut)\s\$?(?P<value>{NUMBER})\$?\s"
+    r"(?:for|when|if|under|assuming|otherwise)\b"
+)
+TEX_TEXT = re.compile(r"\\text(?:rm|bf|it)?\{([^{}]*)\}")
+TEX_SPACE = re.compile(r"\\(?:q?quad(?![a-z])|[ ,;!])")
 ASKED = re.compile(rf"[ $*_)]*+\?++\s*+(?P<value>{NUMBER})[ $*_)]*+\?")  # "5? 6?"
 MEASURED = re.compile(rf"(?ai){NUMBER} [a-z]{{1,20}}(?:,? and|,)? {NUMBER} [a-z]{{1,20}}")  # "3 hours and 30 minutes"
 FITS = r"(?:possible|correct|right|valid|fine|acceptable"
@@ -65,7 +74,7 @@ ALSO = re.compile(
     rf"(?:(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?{FITS}|an? |works?|the )|"
     rf"(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well)|"
     r"is (?:(?:my|a|an|the) )?(?:candidate|(?:second |other |next )?guess|option|another|second|alternative|other|"
-    r"possibility)\b)"
+    r"possibility)\b|would be my\b)"
 )
 ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
@@ -83,12 +92,14 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         if match := expression.search(before):
             found.append(match["value"])
     after = text[end : end + REACH]
+    if "\\" in after:
+        after = TEX_SPACE.sub(" ", TEX_TEXT.sub(r" \1 ", after))
     if offered := _offered(after, for_words=MATHEMATICS.search(text[start:end]) is None):
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
-    for expression in (OTHERWISE, ASKED):
-        if (match := expression.match(after)) and (expression is ASKED or ENDED.match(after, match.end())):
+    for expression in (OTHERWISE, ASKED, BY_CASE):
+        if (match := expression.match(after)) and (expression is not OTHERWISE or ENDED.match(after, match.end())):
             found.append(match["value"])
     if also := ALSO.search(after):
         found.append(also["value"])
@@ -115,7 +126,10 @@ def _offered(after: str, for_words: bool) -> str | None:
             break
         words.append(word.group().lower())
         position = word.end()
-    hedging = not OFFERING.isdisjoint(words) or {"if", "not"} <= set(words)
+    if words[-1:] == ["not"] and "if" not in words:  # "and not 6"
+        return None
+    corrected = not CONTRASTS.isdisjoint(words) and not GENUINE.isdisjoint(words)  # "but the correct value is 6"
+    hedging = corrected or not OFFERING.isdisjoint(words) or {"if", "not"} <= set(words)
     if not hedging and TRIGGERS.isdisjoint(words):
         return None
     start -= 1 if after[start - 1 : start] == "-" else 0
