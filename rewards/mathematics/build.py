@@ -123,11 +123,32 @@ def barred(node: Node) -> Node:
     r"""\overline: the conjugate of what is complex; of letters another name, but for AB, a segment."""
     letters = node.items if isinstance(node, Mul) else (node,)
     names = [item.name if isinstance(item, Sym) else "" for item in letters]
+    if isinstance(node, Num):
+        raise ParseError("a bar over a number")
     if not isinstance(node, EXPRESSIONS) or not tree.symbols(node) | {p for p in tree.walk(node) if p == Const("i")}:
         return node
     if not all(names) or names[0][0] in "zw":
         return Call("conj", (node,)) if not all(name.isupper() for name in names) else node
     return Sym("bar:" + "".join(names)) if len(names) == 1 or not "".join(names).isupper() else node
+
+
+def derivative(above: Node, below: Node) -> Node | None:
+    """dy/dx and its like are names of their own, no quotients; None for other fractions. d/dx alone is not read."""
+    match below:
+        case Mul((Sym("d"), Sym(variable))):
+            order: Node = tree.ONE
+        case Mul((Sym("d"), Pow(Sym(variable), order))):
+            pass
+        case _:
+            return None
+    match above:
+        case Mul((Sym("d"), Sym(name))) if order == tree.ONE:
+            return Sym(f"d:{name}/{variable}")
+        case Mul((Pow(Sym("d"), power), Sym(name))) if order == power and isinstance(power, Num):
+            return Sym(f"d{power.value}:{name}/{variable}")
+        case Sym("d"):
+            raise ParseError("a derivative that is not worked out")
+    return None
 
 
 def primed(node: Node, sign: str) -> Node:

@@ -71,6 +71,8 @@ CHOOSE_PLAIN = re.compile(r"(?<![0-9a-zA-Z.])([0-9]{1,4})\s?([CP])\s?([0-9]{1,4}
 UNIT_FRACTION = re.compile(
     r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]{1,30})\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]{1,30})\}\s*((?:\^\{?[0-9]\}?)?)\s*\}"
 )
+DERIVATIVE = re.compile(r"(?<![a-zA-Z\\])d([a-z])/d([a-z])(?![a-zA-Z])")
+BRACKETED_WORDS = re.compile(r"(?<=[0-9}])((?:\s|~|\\[,; ])*)\\text\s*\{\s*\(([a-z ]{3,40})\)\s*\}$")
 NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 
@@ -141,8 +143,11 @@ def rewritten(text: str) -> str:
         text = CHOOSE_RAISED.sub(lambda m: chosen(m[1], m[2] or m[3], m[4] or m[5]), text)
         text = CHOOSE_PLAIN.sub(lambda m: chosen(m[2], m[1], m[3]), text)
         text = CHOOSE_CALL.sub(called, text)
+    if "/d" in text:
+        text = DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text)
     if "\\" in text:
         text = NAMED_ANGLE.sub(r"\\angle", text)
+        text = BRACKETED_WORDS.sub(r"\1\\text{\2}", text)
         text = UNIT_FRACTION.sub(r"\\text{\1/\2}\3", text)
     if "." in text:
         text = RECURRING_DOTS.sub(lambda m: recurring(m[1], m[2], m[3] + m[4] + m[5]), text)

@@ -135,8 +135,8 @@ def _one_char(char: str) -> str:
 def normalise(text: str) -> str:
     r"""The text in ASCII, stripped of math delimiters, of \boxed, and of the period at its end."""
     text = undecorated(to_ascii(text).strip())
-    while text.endswith("\\\\"):
-        text = text[:-2].rstrip()
+    while text.endswith("\\"):  # and a last "\ ", without its space
+        text = text.removesuffix("\\").removesuffix("\\").rstrip()
     for _ in range(4):
         before = text
         text = text.strip().rstrip(".").strip() if not text.endswith("..") else text.strip()

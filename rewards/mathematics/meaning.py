@@ -154,6 +154,8 @@ ARGUMENTS = frozenset("xtnrszu")
 def is_name(node: Node) -> str:
     """The name that stands at the left of a definition: x, f(x), AB; "" for other expressions."""
     match node:
+        case Sym(name) if name.startswith("d:") and name[-1] in ARGUMENTS and name[-2] == "/":
+            return f"{name[2:-2]}'"  # dy/dx is y'
         case Sym(name):
             return name
         case Call(name, (Num(value),)) if name.startswith("f:"):
@@ -162,8 +164,6 @@ def is_name(node: Node) -> str:
             return f"{name[2:]}()" if args[0] != args[-1] or len(args) == 1 else ""
         case Call("abs", (inner,)) if is_name(inner):
             return f"|{is_name(inner)}|"
-        case Mul((Sym("d"), Sym(above), tree.Pow(Mul((Sym("d"), Sym(below))), tree.MINUS_ONE))):
-            return f"{above}'" if below in ARGUMENTS else ""
         case Mul((tree.Pow(Sym(name), tree.MINUS_ONE), Sym(argument))) if argument in ARGUMENTS:
             return f"{name}^-1()"
         case Mul(items) if len(items) <= 4 and all(isinstance(item, (Sym, Const)) for item in items):

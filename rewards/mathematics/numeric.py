@@ -37,6 +37,7 @@ FAR = (
     2.3e25,
     2.9e40,
 )  # for corners such as that of |sqrt(x) - 10^6|
+COUNTERS = frozenset("nkmjN")
 JUMPS = frozenset(("sgn", "floor", "ceil"))
 MAX_SCALES = 12
 MAX_FURTHER = 250
@@ -111,13 +112,15 @@ def constants(node: Node) -> list[Node]:
 
 
 def integers_of(*nodes: Node) -> frozenset[str]:
-    """The variables that must be integers: in the bounds of sums, in gcd and its like."""
+    """The variables that must be integers: in the bounds of sums, in gcd and its like, the n of (-1)^n."""
     found: set[str] = set()
     for node in nodes:
         for part in walk(node):
             if isinstance(part, Call) and part.name in INTEGER_CALLS:
                 args = part.args[2:] if part.name in ("sum", "prod") else part.args
                 found.update(name for arg in args for name in symbols(arg))
+            elif isinstance(part, Pow) and isinstance(part.base, Num) and part.base.value < 0:  # (-1)^n
+                found.update(name for name in symbols(part.exponent) if name in COUNTERS)
     return frozenset(found)
 
 

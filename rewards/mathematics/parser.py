@@ -60,6 +60,7 @@ SEPARATORS = frozenset((",", ";", "and", "or", "land", "lor"))
 SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
 LEADING = frozenset(("at", "when", "if", "for", "where", "so", "thus", "hence", "therefore"))
 NO_TEXT = frozenset("(){}:!'")
+ARTICLES = frozenset(("a", "an", "the", "of"))
 MAX_UNIT_WORDS = 6
 
 
@@ -330,10 +331,20 @@ class Parser(Primaries):
             return self.degrees(base) if sign != "'" * len(sign) else primed(base, sign)
         if isinstance(base, NamedSet) and base.name in "RZ":
             return self.half_set(base)
+        if isinstance(base, Sym) and (order := self.derivative_order()):
+            return self.applied(Sym(f"{base.name}^({order})"))
         exponent = expression(self.script())
         if isinstance(base, (Matrix, Group, *SETS, Quantity)):
             raise ParseError("a power of what is no expression")
         return tree.power(base, exponent)
+
+    def derivative_order(self) -> str:
+        """The 4 of f^{(4)}; "" if something else is raised."""
+        tokens = [self.peek(ahead)[1] for ahead in range(5)]
+        if [*tokens[:2], *tokens[3:]] != ["{", "(", ")", "}"] or self.peek(2)[0] not in ("num", "sym"):
+            return ""
+        self.at += 5
+        return str(tokens[2] if isinstance(tokens[2], str) else tokens[2][2])
 
     def half_set(self, base: NamedSet) -> Node:
         r"""\mathbb{R}^+, \mathbb{Z}^{-}: the positive or negative part."""
@@ -460,7 +471,8 @@ class Parser(Primaries):
                     raise ParseError("words that are no unit")
                 if word.lower() in NUMBER_WORDS and word.lower() not in FILLERS:
                     raise ParseError("a number right after another")
-                if word.lower() in REFUSED and not (word.lower() in POWERS and parts):
+                signed = word.lower() in SIGNS and self.kind() == "word"  # 7 positive integers
+                if word.lower() in REFUSED and not signed and not (word.lower() in POWERS and parts):
                     raise ParseError("words that are no unit")
                 if word.lower() in POWERS:
                     if word.lower().endswith("ed") and parts:
@@ -476,6 +488,8 @@ class Parser(Primaries):
                 raised, sign = 1, 1
             elif self.op() in ("/", "*") and self.peek(1)[0] == "word":
                 sign = -1 if self.accept("/", "*") == "/" else 1
+            elif parts and parts[-1][0].lower() in ARTICLES:
+                raise ParseError("words that are no unit")
             else:
                 return parts
 

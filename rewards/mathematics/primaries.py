@@ -7,6 +7,7 @@ from fractions import Fraction
 from rewards.mathematics import tree
 from rewards.mathematics.build import (
     barred,
+    derivative,
     determinant,
     expression,
     listed,
@@ -265,7 +266,7 @@ class Primaries(Tokens):
         name = self.value()
         if name in ("frac", "dfrac", "tfrac", "cfrac"):
             above, below = self.fraction()
-            return tree.div(expression(above), expression(below))
+            return derivative(above, below) or tree.div(expression(above), expression(below))
         self.at += 1
         if name == "sqrt":
             degree: Node = number(2)
