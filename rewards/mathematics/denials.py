@@ -85,6 +85,9 @@ UNREAL_AFTER = re.compile(
     rf"(?ai)[\s$*_)\\\].,;]*+(?:(?:but|however|yet),? )?(?:{SUBJECT}|she|he|they|we|which)(?: [a-z]++)? ?"
     rf"(?:{NOT}|(?:is|was|did|does|do|are|were) (?:not|never))\b"
 )
+NEUTRAL = re.compile(  # a clause of these words alone denies nothing: most do, so it is looked for first
+    r"(?ai)(?:[\s$*_(:=\\#]++|(?:so|thus|hence|therefore|then|the|our|final|correct|answer|value|is|are|we|get|have|x)\b)*+\Z"
+)
 STRUCK = ("~~", "<s>", "<del>", "<strike>", "\\sout{", "\\st{", "\\cancel{", "\\xcancel{", "\\bcancel{", "phantom{")
 
 
@@ -100,7 +103,14 @@ def negated(text: str, start: int, end: int) -> bool:
     if before.rstrip(" $*").lower().endswith(STRUCK):
         return True
     clause = before[max(before.rfind(mark) for mark in ".,;?!\n") + 1 :]
-    return _denied_before(clause) or _denied_after(text, end) or _supposed(before, text, end)
+    if _denied_before(clause):
+        return True
+    return not nothing_follows(text, end) and (_denied_after(text, end) or _supposed(before, text, end))
+
+
+def nothing_follows(text: str, end: int) -> bool:
+    """Whether the text ends there, but for punctuation."""
+    return len(text) - end <= REACH and not text[end:].strip("\n\t ().:;,$*_\\]")
 
 
 def worked_on(text: str, start: int, end: int) -> bool:
@@ -117,6 +127,8 @@ def worked_on(text: str, start: int, end: int) -> bool:
 
 def _denied_before(clause: str) -> bool:
     """Whether the clause that leads to a claim denies it, gives it to somebody else, or compares with it."""
+    if NEUTRAL.match(clause):
+        return False
     for match in NEGATED_BEFORE.finditer(clause):
         before_colon = match[1].lower() in ADJECTIVES and ":" in match[2] and match.start(2) == match.end(1)
         if not (before_colon and clause[: match.start()].strip(" *_-")):

@@ -28,6 +28,7 @@ ARITHMETIC = re.compile(r"[0-9.,+*/()%-]+")
 WORKED = re.compile(r"[0-9)%](?:[-+*]|\()")
 NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(\\?%| ?percent\b|/100(?![0-9]))?")
 PLAIN_VALUE = re.compile(r"-?[0-9.,]*/?[0-9]*%?")
+WHOLE_NUMBER = re.compile(r"-?[0-9.,]+")
 QUOTIENT = re.compile(r"([0-9]{1,15})/([0-9]{1,15})")
 DIVISION = re.compile(r"(?ai)\\div|\u00f7|/|frac|\bdivided?\b|\bquotient\b")
 PLAIN_SIGNS = {
@@ -69,7 +70,7 @@ def evasion(answer: str, gold: str, question: str) -> str:
     >>> evasion("3*4", "12", "What is 3*4?"), evasion("12", "12", "What is 3*4?"), evasion("x = x", "12", "")
     ('is what the question asks to work out', '', 'says nothing')
     """
-    if answer == gold:
+    if answer == gold or (WHOLE_NUMBER.fullmatch(answer) and "/" not in gold and "\\" not in gold):
         return ""
     if TEMPLATE.search(answer):
         return "is a template, not a value"
@@ -99,7 +100,7 @@ def _asked(question: str) -> str:
 
 def _in_signs(text: str) -> str:
     """ "three times four" as 3*4."""
-    if not any(char.isspace() for char in text):
+    if " " not in text:
         return text
     text = SPOKEN.sub(lambda match: SIGNS.get(match.group().lower()) or NUMERALS[match.group().lower()], text)
     for expression, formal in SPOKEN_FORMS:

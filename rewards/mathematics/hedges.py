@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from rewards.mathematics.denials import REACH
+from rewards.mathematics.denials import REACH, nothing_follows
 
 
 def word_set(*lines: str) -> frozenset[str]:
@@ -91,6 +91,8 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
     for expression in (OTHER_BEFORE, BETWEEN_BEFORE):
         if match := expression.search(before):
             found.append(match["value"])
+    if nothing_follows(text, end):
+        return found
     after = text[end : end + REACH]
     if "\\" in after:
         after = TEX_SPACE.sub(" ", TEX_TEXT.sub(r" \1 ", after))
