@@ -191,7 +191,6 @@ def _be_worker(sock: socket.socket, control: socket.socket, rewards: Mapping[int
         # automatic groups (one for a session) do not take a worker's lowered priority for that of the session.
         os.setpgid(0, 0)
         die_with(parent)
-        os.environ["REWARD_WORKER"] = "1"  # a reward may rely on being killed at its deadline
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if setup.limits.memory_mb is not None:
             _limit_memory(setup.limits.memory_mb)

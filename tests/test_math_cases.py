@@ -77,7 +77,7 @@ def test_hacks_are_not_rewarded_and_honest_answers_are():
 
 
 def test_no_text_becomes_code(tmp_path):
-    cases, environment = load("injection"), {**os.environ, "REWARD_WORKER": "1", "GRADER_CANARY": "alive"}
+    cases, environment = load("injection"), {**os.environ, "SYMPY_IN_PROCESS": "1", "GRADER_CANARY": "alive"}
     run = subprocess.run(
         [sys.executable, CASES / "watched.py", "injection", CASES / "injection.jsonl"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,

@@ -1,8 +1,8 @@
 """The last stage: integrals, limits and infinite sums, by sympy, in a process of its own with a deadline.
 
 Trees are turned into sympy's expressions node by node; no text is ever parsed or evaluated. The process is started at
-the first question, stays warm, and is killed when an answer takes longer than DEADLINE. Where REWARD_WORKER is set the
-caller is such a process itself, and sympy runs in it.
+the first question, stays warm, and is killed when an answer takes longer than DEADLINE. It is let start in peace: until
+it has, questions stay undecided and unremembered. Where SYMPY_IN_PROCESS is set sympy runs in the caller, for tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rewards.mathematics.tree import INFINITY, Add, Call, Const, Mul, Node, Num, Pow, Sym, walk
 
@@ -34,7 +34,7 @@ def equal_symbolically(first: Node, second: Node) -> bool | None:
     parts = [part for node in (first, second) for part in walk(node)]
     if len(parts) > MAX_NODES or not any(needs_sympy(part) for part in parts):
         return None
-    if os.environ.get("REWARD_WORKER") == "1":
+    if os.environ.get("SYMPY_IN_PROCESS") == "1":
         return judged(first, second)
     return WORKER.ask(encoded(first), encoded(second))
 
@@ -102,6 +102,7 @@ class Worker:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
         self.owner = 0
+        self.is_ready = False
 
     def ask(self, first: list[Any], second: list[Any]) -> bool | None:
         with self.lock:
@@ -113,11 +114,15 @@ class Worker:
             process = self.process
             if process is None or process.stdin is None or process.stdout is None:
                 return None
+            if not self.is_ready:
+                self.is_ready = bool(self.line(process.stdout))
+            if not self.is_ready and process.poll() is None:
+                CLOCK.cut = True
+                return None
             try:
                 process.stdin.write(json.dumps([first, second]).encode() + b"\n")
                 process.stdin.flush()
-                ready, _, _ = select.select([process.stdout], [], [], max(0.0, CLOCK.until - time.monotonic()))
-                line = process.stdout.readline() if ready else b""
+                line = self.line(process.stdout)
             except OSError:
                 line = b""
             if not line:
@@ -129,8 +134,13 @@ class Worker:
             answer = json.loads(line)
             return answer if isinstance(answer, bool) else None
 
+    def line(self, pipe: IO[bytes]) -> bytes:
+        """The next one; empty if there is none before the comparison must be over."""
+        ready, _, _ = select.select([pipe], [], [], max(0.0, CLOCK.until - time.monotonic()))
+        return pipe.readline() if ready else b""
+
     def start(self) -> None:
-        self.owner = os.getpid()
+        self.owner, self.is_ready = os.getpid(), False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rewards.mathematics.symbolic"],
             stdin=subprocess.PIPE,
@@ -232,8 +242,8 @@ def main() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    import sympy  # noqa: F401  loaded before the first question is read
-
+    table()  # loads sympy
+    print("ready", flush=True)
     for line in sys.stdin:
         first, second = json.loads(line)
         try:
