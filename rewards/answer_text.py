@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 
 from data.problem import Problem
 from rewards.mathematics.extract import extract_answer
-from rewards.mathematics.visible import WINDOW_CHARS, after_thinking
+from rewards.mathematics.visible import WINDOW_CHARS, after_thinking, without_comments
 from rl.experience import Verdict
 
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+PUNCTUATION = dict.fromkeys(map(ord, string.punctuation + "\u2018\u2019\u201c\u201d"))  # SQuAD's, and curly quotes
+TEX_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|mathrm|mathbf|emph)\s?\{([^{}]*)\}")
 
 
 def normalised(text: str) -> str:
@@ -53,7 +54,8 @@ def answers(text: str, *, prefix: str, whole: bool) -> tuple[str, ...] | Verdict
         if found.refused:
             return Verdict(0.0, reason=found.reason)
         if found.answer is not None:
-            return (found.answer, *found.others)
+            return tuple(TEX_TEXT.sub(r"\1", claim) for claim in (found.answer, *found.others))
+    final = without_comments(final[-WINDOW_CHARS:])
     if not final.strip():
         return Verdict(state="no_answer", reason="nothing is said")
-    return (final[-WINDOW_CHARS:].strip(),)
+    return (final.strip(),)

@@ -21,6 +21,11 @@ from rl.experience import Completion, Prompt, Verdict
 MAX_EXPRESSION_CHARS = 200
 MAX_DEPTH = 50  # of parentheses
 TARGET = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30}|/0{0,9}[1-9][0-9]{0,20})?")
+SIGNS = {  # other ways to write the operators
+    **dict.fromkeys(["\\times", "\\cdot", "\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"], "*"),
+    **{"\\div": "/", "\N{DIVISION SIGN}": "/", "\N{MINUS SIGN}": "-"},
+    **dict.fromkeys(["\\left", "\\right", "\\(", "\\)"], ""),
+}
 TOKEN = re.compile(r"\s*([0-9]+|[-+*/()])")
 
 
@@ -28,7 +33,8 @@ def countdown(problem: Problem, completion: Completion, *, prompt: Prompt | None
     r"""1.0 if the expression that is given as the answer equals the target and uses each number exactly once.
 
     `problem.metadata["nums"]` holds the numbers and `problem.answer` the target. Only + - * / and parentheses: no
-    sign before a number, no power, no //, no decimals, no number glued from two. "= target" may follow the expression.
+    sign before a number, no power, no //, no decimals, no number glued from two. \times, \cdot, \div and their Unicode
+    signs are read as * and /. "= target" may follow the expression.
 
     The expression stands after </think>, in an <answer> block, in \boxed{} or after "the answer is"; if several are
     given, all must be right. Without one the verdict is "no_answer"; a problem without numbers or without a target is
@@ -48,8 +54,12 @@ def countdown(problem: Problem, completion: Completion, *, prompt: Prompt | None
 
 def _reaches(target: Fraction, nums: list[str], expression: str) -> bool:
     """Whether the expression is one of the grammar, uses exactly these numbers and has this value."""
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        return False
+    for sign, plain in SIGNS.items():
+        expression = expression.replace(sign, plain)
     left, equals, right = expression.strip("$ ").partition("=")
-    if len(expression) > MAX_EXPRESSION_CHARS or (equals and right.strip() != str(target)):
+    if equals and right.strip() != str(target):
         return False
     tokens = _tokens(left)
     if tokens is None or Counter(token for token in tokens if token.isdigit()) != Counter(nums):

@@ -23,7 +23,9 @@ Mode = Literal["strict", "flexible"]
 
 NUMBER = re.compile(r"-?\$?-?(?:[0-9][0-9,]{0,60}(?:\.[0-9]{1,60})?|\.[0-9]{1,60})")
 HASHES = re.compile(r"####([^\n]*+)")
-TERM = re.compile(r"[ \t$]*+[-+*/^=]|[a-zA-Z]\b")  # after a number: it is part of a term
+TERM = re.compile(  # after a number: it is part of a term
+    r"(?ai)[ \t$]*+(?:[-+*/^=]|(?:hundred|thousand|[mb]illion|dozen)\b)|[a-z]\b"
+)
 MAX_LINE_CHARS = 1000
 MINUS = str.maketrans({"\N{MINUS SIGN}": "-"})
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from data.problem import Problem
 from rewards.answer_text import normalised
+from rewards.mathematics.denials import negated
 from rewards.mathematics.extract import extract_answer
 from rewards.mathematics.visible import after_thinking, visible
 from rl.experience import Completion, Prompt, Verdict
@@ -15,6 +16,7 @@ from rl.experience import Completion, Prompt, Verdict
 LETTERS = "ABCDEFGHIJ"
 GoldKind = Literal["auto", "letter", "index", "text"]
 
+MAX_NAMED = 64  # places where an option is named are read, the last ones
 MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|bf|rm)\b|[{}$*_`\\]")
 OPTION = re.compile(
     r"(?:(?i:the )?(?i:option|choice|answer) )?[(\[]?([A-J])[)\]]?(?:[).:,]| ?[-\u2013\u2014] )?(?:\s+|\Z)"
@@ -131,5 +133,22 @@ def _named(text: str, choices: Mapping[str, str]) -> set[str | None]:
     """The options that a completion names without claiming an answer."""
     if len(text) < 1000 and (whole := _option(text.strip(), choices)):
         return {whole}
-    chosen: set[str | None] = {letter for match in CHOSEN.findall(text) for letter in match if letter}
-    return chosen or {letter for match in LISTED.findall(text) for letter in match if letter}
+    if chosen := list(CHOSEN.finditer(text))[-MAX_NAMED:]:
+        kept = [match for match in chosen if not _taken_back(text, match.start(), match.end())]
+        return {letter for match in kept for letter in match.groups() if letter} or {None}
+    listed = list(LISTED.finditer(text))[-MAX_NAMED:]
+    kept = [match for match in listed if not _taken_back(text, match.start(), match.end())]
+    if listed and not kept:
+        return {None}  # "not (B)"
+    return {letter for match in kept for letter in _listed(text, match, choices)}
+
+
+def _listed(text: str, match: re.Match[str], choices: Mapping[str, str]) -> set[str | None]:
+    """The letter of an item of a list, and that of the option whose text stands behind it."""
+    rest = text[match.end() : match.end() + 200].partition("\n")[0]
+    by_text = _by_text(MARKUP.sub("", rest), choices)
+    return {match[1] or match[2], *([by_text] if by_text else [])}
+
+
+def _taken_back(text: str, start: int, end: int) -> bool:
+    return text[end : end + 1] == "?" or negated(text, start, end)

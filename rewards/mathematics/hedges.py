@@ -18,8 +18,8 @@ def word_set(*lines: str) -> frozenset[str]:
 NUMBER = r"[-\u2212]?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:/[0-9]{1,30})?%?"
 
 TRIGGERS = word_set(
-    "or maybe perhaps possibly alternatively otherwise could might may actually rather mean meant else should wait no",
-    "and oops scratch kidding joking correction typo misread reflection thought",
+    "or maybe perhaps possibly unless alternatively otherwise could might may actually rather mean meant else should",
+    "wait no and oops scratch kidding joking correction typo misread reflection thought",
 )
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
@@ -34,7 +34,7 @@ WORD = re.compile(r"(?a)[a-zA-Z]++")
 SYMBOLS = frozenset("xynXYNAS")  # not words unless they are x in "x = 6"
 EQUALS = re.compile(r"\s*+=")
 VALUE = re.compile(NUMBER)
-OFFERING = word_set("or maybe perhaps possibly")
+OFFERING = word_set("or maybe perhaps possibly unless")
 CONTRASTS = word_set("but however though although")
 GENUINE = word_set("correct right true real actual")
 ROUNDED = word_set("about approximately approx roughly around nearly almost circa")

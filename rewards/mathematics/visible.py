@@ -67,6 +67,14 @@ def after_thinking(text: str) -> str | None:
     return None if opened else text[end:]
 
 
+def without_comments(text: str) -> str:
+    """The text without what HTML and TeX comments hide."""
+    for opening, closing in HIDING:
+        if opening in text:
+            text = _without(text, opening, closing, [])
+    return text
+
+
 def visible(text: str, question: str = "") -> Visible:
     """The completion's own words: without comments, code blocks, quotations of others and the question repeated."""
     text = _ended(text[-WINDOW_CHARS:])
