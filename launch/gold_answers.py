@@ -7,7 +7,7 @@ form   where in a completion the answer stands: <answer>18</answer>, \boxed{18},
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -50,12 +50,18 @@ class Gold:
         return ("code",) if self.kind == "code" else tuple(form for form in FORMS if form != "code")
 
 
-def gold_of(problem: Problem) -> Gold:
-    """The answer that the problem's data set holds, or one found from it (countdown); else kind "none" and why."""
+def gold_of(problem: Problem, tests: Set[str] = frozenset()) -> Gold:
+    """The answer that the problem's data set holds, or one found from it (countdown); else kind "none" and why.
+
+    tests: the columns that the reward reads as tests of a program. A program is the answer of a problem that has one
+    of them, and of one that has any tests, a program and no answer in words.
+    """
     metadata = problem.metadata
+    if tests & set(metadata):
+        return _code(metadata)
     if _is_numbers(metadata.get("nums")):
         return _countdown(problem)
-    if TEST_KEYS & set(metadata):
+    if TEST_KEYS & set(metadata) and not re.search(r"\w", problem.answer):
         return _code(metadata)
     if "instruction_id_list" in metadata:
         return Gold("none", "", reason="instructions about a text have no one answer")

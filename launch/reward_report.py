@@ -74,6 +74,7 @@ class TermReport:
     slowest_s: float = 0.0  # of attacks that gave a value
     partial: float = 0.0  # the highest value below `right` that an attack got
     first_without: str = ""  # why the first case without a value has none
+    no_golds: str = ""  # why there was no gold to try
 
     def add(self, case: Case, result: Result) -> None:
         """Count one result."""
@@ -118,6 +119,8 @@ class TermReport:
             found.append(f"no value for anything; {printable(shown(self.first_without))}")
         if not self.outcome:
             return found
+        if not self.tried["gold"] and min_golds > 0:
+            found.append(f"no gold could be tried: {self.no_golds or 'there was none'} (min_golds=0 allows it)")
         shares = {
             "golds right": (self.golds_right, self.tried["gold"], min_golds),
             "other notations right": (self.notations_right, self.tried["notation"], min_notations),

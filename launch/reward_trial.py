@@ -5,19 +5,21 @@ Every completion is a group of its own, so that what one does to the grader is n
 
 from __future__ import annotations
 
+import inspect
 import math
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TypeVar
 
 from data.problem import Problem
 from launch.attacks import Attack, Target, attacks, executed
-from launch.gold_answers import FORMS, Gold, gold_of, notations, thought_of, write
+from launch.gold_answers import FORMS, TEST_KEYS, Gold, gold_of, notations, thought_of, write
 from launch.progress import Progress
 from launch.reward_report import Case, Failure, Result, TermReport
 from rl.experience import Completion, Group, Prompt, ScoredGroup
+from rl.reward_terms import RewardTerm, load
 from rl.scoring import Scorer
 
 CHUNK = 32  # completions between two looks at how many hung
@@ -39,6 +41,7 @@ class Trial:
         self.scorer, self.reports = scorer, list(reports)
         self.prefix, self.chat, self.canary = prefix, chat, canary
         self.judge = next((report for report in self.reports if report.outcome), None)
+        self.tests = columns_of_tests([term for term in scorer.terms if not self.judge or term.name == self.judge.name])
         self.notes: list[str] = []
         self.num_problems = 0
 
@@ -53,7 +56,8 @@ class Trial:
     def run(self, problems: Sequence[Problem], num_attacked: int, form: str | None) -> None:
         """The whole trial. `form`: in which of FORMS answers are written; None: as golds are right."""
         self.num_problems = len(problems)
-        golds = [(problem, gold_of(problem)) for problem in problems]
+        tests = self.tests or self._tests_if_programs_are_right(problems)
+        golds = [(problem, gold_of(problem, tests)) for problem in problems]
         written = [(problem, gold) for problem, gold in golds if gold.kind != "none"]
         self._note_unwritten([gold for _, gold in golds if gold.kind == "none"])
         form = self._form(spread(written, PROBES), form)
@@ -64,8 +68,29 @@ class Trial:
         self._attacks(spread(right or golds, num_attacked), form, known=bool(right) or self.judge is None)
 
     def _note_unwritten(self, golds: Sequence[Gold]) -> None:
-        for reason, count in Counter(gold.reason for gold in golds).items():
+        for reason, count in Counter(gold.reason for gold in golds).most_common():
             self.notes.append(f"no answer that could be tried as a gold, in {count:,} of the problems: {reason}")
+            if self.judge is not None:
+                self.judge.no_golds = self.judge.no_golds or reason
+
+    def _tests_if_programs_are_right(self, problems: Sequence[Problem]) -> Set[str]:
+        """TEST_KEYS where a reward of one's own takes the data set's programs for right, and not its answers."""
+        both = [(problem, gold_of(problem), gold_of(problem, TEST_KEYS)) for problem in problems]
+        both = [(problem, text, code) for problem, text, code in both if code.kind == "code" != text.kind]
+        probed = spread(both, PROBES)
+        if self.judge is None or not probed:
+            return frozenset()
+        asked = [problem for problem, _, _ in probed]
+        right = {"code": 0, "text": 0}
+        for form in FORMS:
+            golds = [code if form == "code" else text for _, text, code in probed]
+            cases = [_gold_case(problem, gold, form, self.prefix) for problem, gold in zip(asked, golds, strict=True)]
+            results = [result[self.judge.name] for result in self._score(cases, asked)]
+            kind = "code" if form == "code" else "text"
+            right[kind] = max(right[kind], sum(result.value >= self.judge.right for result in results))
+            if all(result.state == "timeout" for result in results):
+                break
+        return TEST_KEYS if right["code"] > right["text"] else frozenset()
 
     def _form(self, pairs: Sequence[tuple[Problem, Gold]], wanted: str | None) -> str:
         """The form to write answers in, and a note about which are read."""
@@ -199,6 +224,19 @@ class Trial:
         """A prompt without a tokenizer: one made-up token for a few characters."""
         text = f"{problem.question}\n{self.prefix}"
         return Prompt(problem, 0, text, tuple(token_ids(text)), self.prefix, self.chat)
+
+
+def columns_of_tests(terms: Iterable[RewardTerm]) -> Set[str]:
+    """The columns that these rewards read as tests of a program: those with a parameter `tests`, or named like it."""
+    found: set[str] = set()
+    for term in terms:
+        try:
+            parameters = set(inspect.signature(load(term.target)).parameters)
+        except (TypeError, ValueError):  # it has no signature that could be read
+            continue
+        if named := TEST_KEYS & parameters:  # a column, as in TRL's form; or an option that names one
+            found |= TEST_KEYS | {str(term.options[key]) for key in named if isinstance(term.options.get(key), str)}
+    return found
 
 
 def _form(gold: Gold, form: str) -> str:
