@@ -16,10 +16,13 @@ from rl.distributed import FailedTogether
 
 @contextlib.contextmanager
 def explaining_errors() -> Iterator[None]:
-    """A ValueError is what a user can mend, the others what stopped a run: a message, no traceback. Exit code 2."""
+    """A ValueError is what a user can mend, the others what stopped a run: a message, no traceback. Exit code 2.
+
+    So is an OSError such as that of a full disk.
+    """
     try:
         yield
-    except (ValueError, FailedTogether, FloatingPointError) as error:
+    except (ValueError, OSError, FailedTogether, FloatingPointError) as error:
         if os.environ.get("TRACEBACK"):
             raise
         message = f"error: {error}"

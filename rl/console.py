@@ -24,6 +24,7 @@ from rich.text import Text
 from rl.evaluate import Evaluation
 from rl.experience import ScoredGroup
 
+MANY_FAILED = 0.05  # of a step; then every line says so
 MAX_CHARS = 1600  # of a completion on the screen: its first and last half
 MAX_QUESTION_CHARS = 600
 PLAIN_WIDTH = 110  # columns of a panel in a log file
@@ -93,6 +94,9 @@ class Console:
             value = self._seen.get(name)
             if value is not None:
                 yield f"{word} {'?' if math.isnan(value) else format(value, form)}"
+        failed = self._seen.get("reward/failed_fraction", 0.0)
+        if failed > MANY_FAILED:
+            yield f"without a reward {failed:.0%}"
         if with_time and self._done > self._first:
             yield f"left {duration(self._left_s())}"
 

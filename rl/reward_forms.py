@@ -37,6 +37,7 @@ ACCEPTED_FORMS = """accepted are, with `def` or `async def`:
   OpenRLHF:   f(queries, prompts, labels, **kwargs) -> list or tensor, or {"rewards": list or tensor}
   verifiers:  f(prompt, completion, answer, state, info, ...) -> float, some of them; f(states) -> list; a Rubric"""
 
+TERM_KEYS = ("weight", "gate", "clip", "on_error", "no_answer", "deadline_s")  # of every term, beside its options
 Parameters = Mapping[str, inspect.Parameter]
 BY_NAME = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -231,7 +232,9 @@ def _check_options(
     known = [name for name, one in parameters.items() if one.kind in BY_NAME and name not in calling.given]
     unknown = [option for option in options if option not in known]
     if unknown and not _takes_any(parameters):
-        raise ValueError(f".{unknown[0]} is not an option of its function{nearest_or_all(unknown, [*known, 'weight'])}")
+        raise ValueError(
+            f".{unknown[0]} is not an option of its function{nearest_or_all(unknown, [*known, *TERM_KEYS])}"
+        )
     hints = _hints(function)
     for name, value in options.items():
         if name in hints and not fits(value, hints[name]):

@@ -17,12 +17,12 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from rl.binding import nearest_or_all
-from rl.reward_forms import BoundReward, bind
+from rl.reward_forms import TERM_KEYS, BoundReward, bind
 from rl.reward_rubric import is_rubric
 
 OnError = Literal["mask", "zero", "stop"]
 NoAnswer = Literal["mask", "zero"]
-KEYS = ("_target_", "fn", "weight", "gate", "clip", "on_error", "no_answer", "deadline_s")  # all others are options
+KEYS = ("_target_", "fn", *TERM_KEYS)  # all others are options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,12 @@ def reward_terms(rewards: Mapping[str, Mapping[str, Any]]) -> list[RewardTerm]:
     """
     if not rewards:
         raise ValueError("rewards is empty: a recipe needs at least one, for example rewards=math")
+    for name, section in rewards.items():
+        if isinstance(section, Mapping) and section and set(section) <= set(TERM_KEYS):
+            others = [other for other in rewards if other != name]
+            raise ValueError(
+                f"rewards.{name} has no _target_ and no fn: no such reward{nearest_or_all([name], others)}"
+            )
     terms = [_reward_term(str(name), section) for name, section in rewards.items()]
     for term in terms:
         others = [other.name for other in terms if other.name != term.name]

@@ -16,6 +16,7 @@ import atexit
 import itertools
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ __all__ = ["RewardBroken", "RewardTerm", "Scorer", "reward_terms"]
 
 BROKEN_AFTER_CALLS = 2  # of Scorer.score, with a term that fails on every completion
 BROKEN_AFTER_COMPLETIONS = 16
+PATIENCE_S = 5.0  # before `check` says what it is waiting for
 ASYNC_DEADLINE_S = 120.0  # a server's answer; scoring.deadline_s is for computation
 ASYNC_CONCURRENCY = 64  # calls of one async function at once, unless its option `concurrency` says otherwise
 VALUED = ("ok", "wrong")
@@ -140,7 +142,15 @@ class Scorer:
         What the rewards import at their first call is from then on imported before the next worker starts.
         """
         self._be_alive()
-        found = self._results([Group(prompt, (_made_up(prompt),) * 2)], deadline_s=START_DEADLINE_S)[0]
+        names = ", ".join(term.name for term in self.terms)
+        words = f"still waiting for the first call of each reward ({names}), up to {START_DEADLINE_S:g} s"
+        patience = threading.Timer(PATIENCE_S, print, [words], {"file": sys.stderr, "flush": True})
+        patience.daemon = True
+        patience.start()
+        try:
+            found = self._results([Group(prompt, (_made_up(prompt),) * 2)], deadline_s=START_DEADLINE_S)[0]
+        finally:
+            patience.cancel()
         for number in sorted(found, key=lambda number: self._rewards[number].wants_terms):  # the cause first
             for one in found[number]:
                 if one.state in ("error", "timeout"):
@@ -297,6 +307,8 @@ class Scorer:
                     "stop ends the run for that, mask would leave such completions out",
                     scored,
                 )
+            if term.weight == 0.0 and all(other.gate != term.name for other in self.terms):
+                continue  # measured only: nothing is learned from it anyway
             spared = {"no_answer"} if term.no_answer == "zero" else set()  # never a function that raises or hangs
             spared |= {"undecided", "bad_gold"} if term.on_error == "zero" else set()
             self._watch_streak(term, [failure for _, failure in failed if failure.kind not in spared], scored)

@@ -5,6 +5,7 @@ A sink has `log(step, metrics)` and `close()`. The console (rl/console.py) is on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -89,7 +90,8 @@ class JsonLines:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk, of which the last row has told
+            self._file.close()
 
 
 def _json_number(value: float) -> float | int | None:

@@ -295,6 +295,8 @@ def test_the_breaker_does_not_mind_missing_answers_that_count_as_zero(user_file,
         assert [scorer.score([group_of(*["undecided"] * 16)])[0].rewards[0] for _ in range(3)] == [0.0] * 3
         with pytest.raises(RewardBroken, match="error: as told"):
             [scorer.score([group_of(*["error"] * 16)]) for _ in range(2)]
+    with Scorer([*terms_of(user_file, "pid"), *terms_of(user_file, "told", weight=0)]) as scorer:
+        assert all(scorer.score([group])[0].scored[0] for _ in range(3))  # a term of weight 0 is measured only
     with Scorer(terms_of(user_file, "told"), stop_when_broken=False) as scorer:
         assert [scorer.score([group])[0].scored[0] for _ in range(3)] == [False] * 3
 

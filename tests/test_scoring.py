@@ -151,7 +151,7 @@ def test_the_reward_is_the_weighted_sum_of_the_terms(user_file, group_of):
             "scaled": {"fn": f"{user_file}:scaled", "factor": 2, "weight": 0.5},
         }
     )
-    groups = [group_of(r"\boxed{4}", r"\boxed{5}"), group_of("four")]
+    groups = [group_of(r"\boxed{4}", r"\boxed{5}"), group_of("....")]
     with Scorer(terms) as scorer:
         first, second = scorer.score(groups)
     assert first.terms == {"right": (1.0, 0.0), "long": (9.0, 9.0), "scaled": (18.0, 18.0)}
@@ -602,6 +602,21 @@ def test_a_mistake_in_the_recipe_is_told_by_its_key(section, found, user_file):
     }
     with pytest.raises(ValueError, match=found):
         reward_terms({"mine": section})
+
+
+@pytest.mark.parametrize(
+    ("rewards", "found"),
+    [
+        (
+            {"right": ACCURACY, "rihgt": {"weight": 2}},
+            r"rewards\.rihgt has no _target_ and no fn.*did you mean right\?",
+        ),
+        ({"right": {**ACCURACY, "no_anser": "zero"}}, r"rewards\.right\.no_anser .*did you mean no_answer\?"),
+    ],
+)
+def test_a_misspelt_term_or_key_is_told_what_is_near(rewards, found):
+    with pytest.raises(ValueError, match=found):
+        reward_terms(rewards)
 
 
 def test_a_recipe_without_rewards_is_refused():
