@@ -27,9 +27,10 @@ BETWEEN = any_of(  # what may stand between the denial and what it denies
     "be|been|equal|equals|to|the|that|it|this|(?:true|correct|right|possible) that|answer|value|result|is|was|would",
     "could|can|should|will|believe|accept|say|said|claim|think|thought|simply|just|a|as|x|y|n",
 )
-END = r"[\s$*_:(\\]*+\Z"
+END = r"[\s$*_:(\\\"]*+\Z"
 NEGATED_BEFORE = re.compile(rf"(?ai)\b({NEGATOR})(?:[\s'*_}}]++{BETWEEN}\b){{0,8}}([\s$*_(:=\\}}]*+)\Z")
-ADJECTIVES = frozenset(("wrong", "incorrect", "false", "bad"))  # "that is wrong: \boxed{5}" denies what came before
+ADJECTIVES = frozenset(("wrong", "incorrect", "false", "bad"))
+NAMING = re.compile(r"[\s*_]*+(?::|(?:is|was)\b)")  # "that is wrong: \boxed{5}", "the one that is false is \boxed{5}"
 IS_IT = r"(?:which|that|this|it|but|is|was|are|would|be|definitely|clearly|the|answer|(?-i:an?))\b[\s*_]*+"
 REFUTED = any_of(
     rf"(?:not|cannot|{NOT})\b[\s*_]*+(?:(?:the|a|my|our|quite|be)\b[\s*_]*+){{0,8}}"
@@ -44,7 +45,7 @@ NEGATED_AFTER = re.compile(
 QUESTIONED_AFTER = re.compile(r"(?ai)[\s$*_)\\\]]*+\?[?!\s*]*+(?:no|nope|nah|not|wrong|never)\b")
 SOMEBODY = any_of(
     "one|some(?: people| students)?|many(?: people| students)?|people|students?|naive[a-z]*+",
-    "someone|somebody|others",
+    "someone|somebody|others|friend|teacher|book|internet|wikipedia|google|who|he|she|they",
 )
 SAYS = "(?:thinks?|says?|guess|guesses|writes?|claims?|believes?|(?:might|may|could|would|often) answer|concludes?)"
 MISTAKE = "(?:mistake|error|trap|misconception|fallacy)s? (?:is|are|was|would be)(?: to| that)?(?: [a-z]++)?"
@@ -130,8 +131,8 @@ def _denied_before(clause: str) -> bool:
     if NEUTRAL.match(clause):
         return False
     for match in NEGATED_BEFORE.finditer(clause):
-        before_colon = match[1].lower() in ADJECTIVES and ":" in match[2] and match.start(2) == match.end(1)
-        if not (before_colon and clause[: match.start()].strip(" *_-")):
+        subject = clause[: match.start()].strip(" *_-")  # of "the false statement is": what is false is meant
+        if not (match[1].lower() in ADJECTIVES and subject and NAMING.match(clause, match.end(1))):
             return True
     return any(expression.search(clause) for expression in (ATTRIBUTED, AMONG, COMPARED))
 

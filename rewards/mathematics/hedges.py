@@ -19,7 +19,7 @@ NUMBER = r"[-\u2212]?\$?(?:[0-9]{1,30}(?:,[0-9]{3}){0,9}(?:\.[0-9]{1,30})?|\.[0-
 
 TRIGGERS = word_set(
     "or maybe perhaps possibly unless alternatively otherwise could might may actually rather mean meant else should",
-    "wait no and oops scratch kidding joking correction typo misread reflection thought",
+    "wait no and oops scratch kidding joking correction typo misread reflection thought edit",
 )
 FILLERS = word_set(
     "but if not sure then it its this that would can also is be was were are even i think guess believe the answer",
@@ -55,9 +55,9 @@ OTHER_BEFORE = re.compile(
 )
 BETWEEN_BEFORE = re.compile(rf"(?ai)\bbetween[\s$*_(\\]++(?P<value>{NUMBER})[\s$*_),\\]*+and[\s$*_(\\]*+\Z")
 OTHERWISE = re.compile(  # ", otherwise 6", ", in which case 6", "; if x < 0, 6"
-    rf"(?ai)(?:[^\n.]|\.(?=[0-9])){{0,100}}?"
+    rf"(?ai)\s*+(?:[^\n.]|\.(?=[0-9])){{0,100}}?"
     r"(?:[,;(]\s?(?:and |or |but )?(?:otherwise|else|in which case|in that case|if not)|"
-    rf";\s?(?:assuming|if|when|for)\b[^;,.\n]{{1,60}},)\s"
+    rf";\s?(?:assuming|if|when|for)\b[^;,.\n]{{1,60}}?(?:,| it is| it's))\s"
     rf"(?:it(?:'s| is| would be) |the answer is )?[\s$]{{0,3}}(?P<value>{NUMBER})"
 )
 BY_CASE = re.compile(  # "5 for even n and 6 for odd n"
@@ -66,6 +66,11 @@ BY_CASE = re.compile(  # "5 for even n and 6 for odd n"
 )
 TEX_TEXT = re.compile(r"\\text(?:rm|bf|it)?\{([^{}]*)\}")
 TEX_SPACE = re.compile(r"\\(?:q?quad(?![a-z])|[ ,;!])")
+MIGHT_BE = re.compile(
+    rf"(?ai)\b(?:it|this|that|answer|value) (?:might|could|may)(?: (?:also|well|instead|perhaps|even))* be [\s$]{{0,3}}"
+    rf"(?P<value>{NUMBER})"
+)
+FOR_THE_DOUBTER = re.compile(rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})\$? if (?:you|not|this|that|it is not|i am|i'm)\b")
 ASKED = re.compile(rf"[ $*_)]*+\?++\s*+(?P<value>{NUMBER})[ $*_)]*+\?")  # "5? 6?"
 MEASURED = re.compile(rf"(?ai){NUMBER} [a-z]{{1,20}}(?:,? and|,)? {NUMBER} [a-z]{{1,20}}")  # "3 hours and 30 minutes"
 FITS = r"(?:possible|correct|right|valid|fine|acceptable"
@@ -102,6 +107,9 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         found.append(listed["value"])
     for expression in (OTHERWISE, ASKED, BY_CASE):
         if (match := expression.match(after)) and (expression is not OTHERWISE or ENDED.match(after, match.end())):
+            found.append(match["value"])
+    for expression in (MIGHT_BE, FOR_THE_DOUBTER):
+        if match := expression.search(after):
             found.append(match["value"])
     if also := ALSO.search(after):
         found.append(also["value"])
