@@ -59,7 +59,7 @@ SPOKEN_FORMS = (
     (re.compile(r"(?ai)\b([0-9]{1,9}) (?:raised )?to the (?:power (?:of )?)?([0-9]{1,9})(?:st|nd|rd|th)?\b"), r"\1^\2"),
 )
 SET_BUILDER = re.compile(r"\{ ?[a-z](?:\\in[^:|]{1,40})? ?(?::|\||\\mid)([^{}]{1,200})\\?\}")
-TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`")  # to be filled in by who reads it
+TEMPLATE = re.compile(r"\{\{[^{}]*\}\}(?!\})|[$#]\{|`|(?<!\\)\$\([^$]*+\Z")  # to be filled in by who reads it
 CONVERSION = re.compile(r"(?ai)\b(?:simpl|lowest terms|reduce|as an? |convert|mixed number|rewrite|express)")
 TOKEN = re.compile(r"[0-9]+|\\[a-z]+|.", re.DOTALL)
 
