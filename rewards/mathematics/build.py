@@ -28,6 +28,7 @@ from rewards.mathematics.tree import (
 from rewards.mathematics.units import Unit, combine
 
 EXPRESSIONS = (Num, Const, Sym, Add, Mul, Pow, Call)
+SCALARS = frozenset(("t", "s", "k", "lambda", "mu"))  # that may stand before a vector
 MAX_PAIRS = 100
 MAX_DOUBLE = 300  # of n!!
 SETS = (Interval, SetOp, NamedSet, Builder)
@@ -57,7 +58,7 @@ def times(left: Node, right: Node) -> Node:
             if (
                 isinstance(other, Group)
                 and other.kind in ("tuple", "angle", "bracket")
-                and isinstance(scalar, (Num, Pow, Mul))
+                and (isinstance(scalar, (Num, Pow, Mul)) or (isinstance(scalar, Sym) and scalar.name in SCALARS))
             ):
                 return Group("angle", tuple(times(scalar, item) for item in other.items))
             if isinstance(other, Quantity):
@@ -103,7 +104,22 @@ def total(items: list[Node]) -> Node:
     if len(quantities) == len(items) and len({item.dims for item in quantities}) == 1:
         scaled = [tree.mul(Num(item.factor), item.value) for item in quantities]
         return Quantity(tree.add(*scaled), quantities[0].dims, Fraction(1))
+    if len(quantities) == 1 and isinstance(items[-1], Quantity) and all(isinstance(i, EXPRESSIONS) for i in items[:-1]):
+        last = quantities[0]  # 4 + 2 sqrt(5) cm
+        return Quantity(tree.add(*items[:-1], last.value), last.dims, last.factor, last.offset)
+    vectors = [item.items for item in items if isinstance(item, Group) and item.kind in ("tuple", "angle")]
+    if len(vectors) == len(items) and len({len(vector) for vector in vectors}) == 1:
+        return Group("angle", tuple(total(list(entries)) for entries in zip(*vectors, strict=True)))
     raise ParseError("a sum of what cannot be added")
+
+
+def transposed(node: Node) -> Node:
+    """A matrix with rows for columns; a tuple is a column, or a row, anyhow."""
+    if isinstance(node, Matrix):
+        return Matrix(tuple(zip(*node.rows, strict=True)))
+    if isinstance(node, Group) and node.kind in ("tuple", "angle", "bracket"):
+        return Group("angle", node.items)
+    raise ParseError("a power of what is no expression")
 
 
 def determinant(rows: list[tuple[Node, ...]]) -> Node:

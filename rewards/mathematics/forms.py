@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from rewards.mathematics.tree import Node, Num, Sym, Text, Time
+from rewards.mathematics.tree import Call, Node, Num, Sym, Text, Time
 
 WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{([^{}\\]{1,60})\}")
 CHOICE = re.compile(r"\(?\s*([A-Z])\s*[).:]|\(\s*([A-Za-z])\s*\)")
@@ -49,6 +49,8 @@ REMAINDER = re.compile(
     r"([0-9]{1,12})(?:\s|~|\\[,; ])*(?:\\(?:text|mathrm)\s*\{)?\s*,?\s*(?:with )?(?:a )?(?:[rR]|rem\.?|remainder)"
     r"(?: of)?\s*\}?(?:\s|~|\\[,; ])*([0-9]{1,12})\}?"
 )
+DEGREES, PRIME = r"\s*\^\s*\{?\s*\\circ\s*\}?\s*", r"\s*(?:'|\^\s*\{?\s*(?:\\prime|')\s*\}?)"
+ANGLE = re.compile(rf"([0-9]{{1,6}}){DEGREES}([0-9]{{1,2}}){PRIME}\s*(?:([0-9]{{1,2}})\s*(?:''|\"|{PRIME}{PRIME}))?")
 ORDINAL = re.compile(r"([0-9]{1,9})\s*(?:\^?\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?)")
 BASED = re.compile(
     r"\(?(?:\\(?:text|mathrm)\s*\{)?([0-9A-Za-z]{1,200})\}?\)?\s*_\s*"
@@ -73,6 +75,12 @@ UNIT_FRACTION = re.compile(
 )
 DERIVATIVE = re.compile(r"(?<![a-zA-Z\\])d([a-z])/d([a-z])(?![a-zA-Z])")
 BRACKETED_WORDS = re.compile(r"(?<=[0-9}])((?:\s|~|\\[,; ])*)\\text\s*\{\s*\(([a-z ]{3,40})\)\s*\}$")
+GAPS = r"(?:,|\s|~|\\[,;: ]|\\q?quad|\$)*"
+WORDS = r"(?:\\(?:text|mathrm|mbox)\s*\{\s*)?"
+CLAUSE = re.compile(
+    rf"{GAPS}{WORDS},? ?(?:for (?:all|every|any|each)(?: real)?(?: numbers?)?|where) ?\}}?{GAPS}[a-zA-Z]{GAPS}{WORDS}"
+    r"(?:\\in\s*\\mathbb\s*\{?R\}?|(?<=[ {])is an?(?: arbitrary| real| any)* constant|)\s*\}?$"
+)
 NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 
@@ -92,6 +100,9 @@ def special(text: str) -> Node | None:
         return time(int(match[1]), int(match[2]), match[3])
     if match := CLOCK.fullmatch(text):
         return time(int(match[1]), 0, match[2])
+    if match := ANGLE.fullmatch(text):
+        parts = [Fraction(part or 0) for part in match.groups()]
+        return Call("deg", (Num(parts[0] + parts[1] / 60 + parts[2] / 3600),))
     if match := ORDINAL.fullmatch(text):
         return Num(Fraction(int(match[1])))
     if match := BASED.fullmatch(text):
@@ -138,6 +149,8 @@ def month_number(name: str) -> int:
 
 def rewritten(text: str) -> str:
     """The text with combinations, unit fractions and recurring decimals in forms that the parser knows."""
+    if "where" in text or ("=" in text and "for" in text):
+        text = CLAUSE.sub("", text)
     if "C" in text or "P" in text:
         text = CHOOSE_BEFORE.sub(lambda m: chosen(m[3], m[1] or m[2], m[4] or m[5]), text)
         text = CHOOSE_RAISED.sub(lambda m: chosen(m[1], m[2] or m[3], m[4] or m[5]), text)

@@ -272,6 +272,8 @@ class Lexer:
 
     def is_unit(self, run: str, previous: Token) -> bool:
         """Whether letters after a value name a unit: cm; m only where space or another unit stands before it."""
+        if (run == "of" and self.gap) or (previous[0] == "word" and run.lower() in FILLERS):
+            return True
         if len(run) == 1 and (run in "eiAVKBNWJ" or not (self.gap or previous[1] == "/" or previous[0] == "word")):
             return False
         if len(run) == 2 and run.islower() and run not in TABLE and run not in POWERS:  # 2ca is no centiampere
@@ -302,7 +304,7 @@ class Lexer:
         elif in_text and len(run) == 1:
             self.push("word" if value_before else "sym", run)
         elif (in_text or (low in NUMBER_WORDS and len(run) > 2) or low in SHORT_WORDS) or (
-            value_before and self.units and (self.is_unit(run, previous) or (previous[0] == "word" and low in FILLERS))
+            value_before and self.units and self.is_unit(run, previous)
         ):
             self.push("word", run)
         elif (len(run) in (3, 4) and run.isupper() and run != "DNE") or run in ROMAN:  # ABC, a triangle

@@ -162,6 +162,8 @@ def is_name(node: Node) -> str:
             return f"{name[2:]}({value})"
         case Call(name, args) if name.startswith("f:") and all(isinstance(arg, Sym) for arg in args):
             return f"{name[2:]}()" if args[0] != args[-1] or len(args) == 1 else ""
+        case Call("det", (Sym(name),)):
+            return f"det {name}"
         case Call("abs", (inner,)) if is_name(inner):
             return f"|{is_name(inner)}|"
         case Mul((tree.Pow(Sym(name), tree.MINUS_ONE), Sym(argument))) if argument in ARGUMENTS:

@@ -29,6 +29,7 @@ from rewards.mathematics.build import (
     quantity,
     times,
     total,
+    transposed,
 )
 from rewards.mathematics.lexer import ParseError
 from rewards.mathematics.notation import REFUSED
@@ -61,6 +62,7 @@ SIGNS = {"minus": "-", "negative": "-", "positive": "+"}
 LEADING = frozenset(("at", "when", "if", "for", "where", "so", "thus", "hence", "therefore"))
 NO_TEXT = frozenset("(){}:!'")
 ARTICLES = frozenset(("a", "an", "the", "of"))
+TRANSPOSED = (Sym("T"), Sym("t"))
 MAX_UNIT_WORDS = 6
 
 
@@ -157,6 +159,9 @@ class Parser(Primaries):
             return self.ratio(items)
         if not ops:
             return items[0]
+        if ops == ["!="] and tree.has_call(items[1], "pm"):  # x != +-1
+            values = [tree.split_signs(items[1], upper) for upper in (True, False)]
+            return Group("and", tuple(Rel(("!=",), (items[0], value)) for value in values))
         return Rel(tuple(ops), tuple(items))
 
     def written(self, start: int, stop: int) -> list[tuple[str, object]]:
@@ -334,6 +339,8 @@ class Parser(Primaries):
         if isinstance(base, Sym) and (order := self.derivative_order()):
             return self.applied(Sym(f"{base.name}^({order})"))
         exponent = expression(self.script())
+        if exponent in TRANSPOSED and isinstance(base, (Matrix, Group)):
+            return transposed(base)
         if isinstance(base, (Matrix, Group, *SETS, Quantity)):
             raise ParseError("a power of what is no expression")
         return tree.power(base, exponent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.mathematics.tree import INFINITY, NamedSet, Node, Text, neg
+from rewards.mathematics.tree import INFINITY, ZERO, Interval, NamedSet, Node, Text, neg
 
 PHRASES: dict[str, Node] = {}
 for _words in [
@@ -81,3 +81,16 @@ PHRASES |= {
     "negative infinity": neg(INFINITY),
 }
 PHRASES |= {"minus infinity": neg(INFINITY)}
+for _sign, _reals, _integers in [
+    ("positive", Interval(ZERO, INFINITY, False, False), NamedSet("Z+")),
+    ("negative", Interval(neg(INFINITY), ZERO, False, False), NamedSet("Z-")),
+    ("nonnegative", Interval(ZERO, INFINITY, True, False), None),
+    ("non negative", Interval(ZERO, INFINITY, True, False), None),
+    ("nonpositive", Interval(neg(INFINITY), ZERO, False, True), None),
+    ("non positive", Interval(neg(INFINITY), ZERO, False, True), None),
+]:
+    for _before in ("", "all ", "any ", "the set of ", "the set of all "):
+        for _after in ("reals", "real numbers", "real x"):
+            PHRASES[f"{_before}{_sign} {_after}"] = _reals
+        if _integers is not None:
+            PHRASES[f"{_before}{_sign} integers"] = _integers

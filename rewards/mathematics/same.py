@@ -91,15 +91,25 @@ def mixed(first: Meaning, second: Meaning) -> bool | None:
             return single or python_list(first, second) or single
         case Reals(), Value():
             return interval_as(first, second)
-        case Relation(op="=", left=tree.Add(terms), right=right), Value(node=node, name="") if (
-            not tree.symbols(right) and not tree.symbols(node) and all(isinstance(term, Sym) for term in terms)
+        case Relation(op="="), Value(name="") if is_asked(first.left) and not (
+            tree.symbols(first.right) or tree.symbols(second.node)
         ):
-            return same_node(right, node)  # m + n = 36, where m + n is asked for
+            return same_node(first.right, second.node)  # m + n = 36, where m + n is asked for
         case Relation(op="="), Value() if second.name.isidentifier() and isinstance(second.node, EXPRESSIONS):
             if same_relation(first, Relation("=", Sym(second.name), second.node)):
                 return True
             return inverse_proportion(first, second)
     return False
+
+
+def is_asked(node: Node) -> bool:
+    """A sum, product or quotient of two letters or more, which a number may be the value of: m + n, m/n."""
+    if not isinstance(node, (tree.Add, tree.Mul)) or len(tree.symbols(node)) < 2:
+        return False
+    factors = isinstance(node, tree.Mul)
+    bases = [item.base if factors and isinstance(item, tree.Pow) else item for item in node.items]
+    exponents = [item.exponent for item in node.items if isinstance(item, tree.Pow)]
+    return all(isinstance(base, Sym) for base in bases) and all(each == tree.MINUS_ONE for each in exponents)
 
 
 ALIKE = ({"y", "f()", "f"}, {"y'", "f'()", "f'"})
@@ -195,6 +205,8 @@ def same_node(gold: Node, answer: Node) -> bool | None:
     rows = as_rows(gold), as_rows(answer)
     if rows[0] is not None and rows[1] is not None:
         return same_rows(gold, answer)
+    if isinstance(gold, Matrix) and isinstance(answer, Sym):
+        return IDENTITY.fullmatch(answer.name) is not None and is_identity(gold)
     if isinstance(gold, Text) or isinstance(answer, Text):
         return same_text(gold, answer)
     if isinstance(gold, Time) and isinstance(answer, Time):
@@ -227,6 +239,16 @@ def same_labelled(gold: Node, answer: Node) -> bool | None:
         n, k = point[1].items
         return equal_expressions(tree.mul(Call("factorial", (k,)), Call("binom", (n, k))), other)
     return same_node(left, right)
+
+
+IDENTITY = re.compile(r"I(?:_[0-9n])?")
+
+
+def is_identity(matrix: Matrix) -> bool:
+    """Whether it has 1 on its diagonal and 0 elsewhere."""
+    size = len(matrix.rows)
+    units = tuple(tuple(tree.number(int(i == k)) for k in range(size)) for i in range(size))
+    return len(matrix.rows[0]) == size and same_rows(matrix, Matrix(units)) is True
 
 
 def as_rows(node: Node) -> tuple[tuple[Node, ...], ...] | None:
@@ -353,8 +375,8 @@ def same_values(first: Values, second: Values) -> bool | None:
 @lru_cache(maxsize=4_096)
 def fingerprint(node: Node) -> float | None:
     """The value of an expression at one point, which parts most that differ; None if there is none."""
-    if not isinstance(node, EXPRESSIONS):
-        return None
+    if not isinstance(node, EXPRESSIONS) or (isinstance(node, Call) and node.name in ("deg", "rad", "percent")):
+        return None  # the sign of degrees may be missing from the other
     at = {name: Num(Fraction(sum(map(ord, name)) % 89 + 100, 73)) for name in tree.symbols(node)}
     return constant_value(tree.substitute(node, at))
 
