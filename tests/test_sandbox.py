@@ -223,7 +223,7 @@ def test_a_sandbox_dies_with_the_process_that_started_it():
         while len(started := below(caller.pid)) < 4 + (os.getuid() == 0):  # bubblewrap, driver, program and its fork
             time.sleep(0.02)
         caller.send_signal(signal.SIGKILL)
-    assert gone(started, 3.0)
+    assert gone(started, 10.0)
 
 
 STARTING = """
@@ -261,23 +261,24 @@ def test_a_caller_may_be_killed_at_any_moment():
             caller.stdout.readline()
             time.sleep(moments.uniform(0.02, 0.12))
             caller.kill()
-        assert gone(started_by(caller.pid), 3.0)
+        assert gone(started_by(caller.pid), 10.0)
         assert not started_by(caller.pid)
 
 
 @needs_sandbox
 def test_an_exception_in_the_caller_ends_the_sandbox():
-    started: list[int] = []
+    started: set[int] = set()
+    others = below(os.getpid())  # of earlier tests: the process that runs sympy, for one
 
     def interrupted() -> None:
         with Sandbox(SQUARE, TIGHT):
-            started.extend(below(os.getpid()))
+            started.update(set(below(os.getpid())) - set(others))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert started
-    assert gone(started, 1.0)
+    assert gone(started, 5.0)
 
 
 @needs_sandbox

@@ -82,7 +82,9 @@ def launcher(bwrap: str, site_packages: bool, uid: int, pid: int) -> Launcher:
     reach = {path: path for path in needed}
     if uid == 0:
         before, reach, bwrap = unprivileged(bwrap, needed, FIRST_USER + pid)
-    mounts = [word for path in needed for word in ("--ro-bind", reach[path], path)]
+    # Not where they are outside: an environment below /tmp would be in the way of the sandbox's own.
+    packages = {path: f"/packages/{number}" for number, path in enumerate(_site_packages()) if path in needed}
+    mounts = [word for path in needed for word in ("--ro-bind", reach[path], packages.get(path, path))]
     mounts += [word for link in LINKED for word in _link(link)]
     for hidden in () if site_packages else site.getsitepackages([sys.base_prefix]):
         if any(Path(hidden).is_relative_to(path) for path in needed) and os.path.isdir(hidden):
@@ -93,7 +95,7 @@ def launcher(bwrap: str, site_packages: bool, uid: int, pid: int) -> Launcher:
     run = ["--remount-ro", "/", "--chdir", WORK, "--", python, "-s", "-S", "-P", "-c", driver_text(), "sealed"]
     values = environment()
     if site_packages:
-        values["PYTHONPATH"] = os.pathsep.join(_site_packages())
+        values["PYTHONPATH"] = os.pathsep.join(packages.get(path, path) for path in _site_packages())
     return Launcher((*before, bwrap, *unshare), (*mounts, *run), tuple(values.items()))
 
 
