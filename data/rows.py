@@ -36,6 +36,8 @@ def existing_file(path: str | Path, key: str) -> Path:
     file = Path(path).expanduser()
     if file.is_dir():
         raise ValueError(f"{key}={path} is a directory; name the JSONL file in it")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{key}={path} is a device or a pipe; name an ordinary file, which can be read again")
     if not file.is_file():
         raise ValueError(f"{key}={path}: no such file (looked for {file.absolute()})")
     return file

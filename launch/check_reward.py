@@ -48,7 +48,8 @@ from launch.problems import load_problems  # noqa: E402
 from launch.reward_recipe import RewardRecipe, explaining_errors, read_options, reward_recipe  # noqa: E402
 from launch.reward_report import TermReport, examples, printable, report_json, shown, table  # noqa: E402
 from launch.reward_trial import Trial, spread  # noqa: E402
-from rl.binding import nearest  # noqa: E402
+from launch.whole_files import check_writable, naming, write_whole  # noqa: E402
+from rl.binding import check_choice, nearest  # noqa: E402
 from rl.scoring import Scorer, reward_terms  # noqa: E402
 
 FORMS_OF_TEMPLATES = {"r1_zero": "answer", "few_shot": "phrase"}  # the others leave the form to the policy
@@ -77,19 +78,20 @@ class Options:
             ("attacks", self.attacks >= 0, "0 (none) or more"),
             ("min_golds", 0 <= self.min_golds <= 1, "in [0, 1]"),
             ("min_notations", 0 <= self.min_notations <= 1, "in [0, 1]"),
-            ("workers", self.workers is None or self.workers >= 1, "at least 1"),
-            ("form", self.form in FORM_NAMES, f"one of {', '.join(FORM_NAMES)}.{nearest(self.form, FORM_NAMES)}"),
         ):
             if not ok:
                 raise ValueError(f"{name} must be {needed}, got {getattr(self, name)}")
+        check_choice("form", self.form, FORM_NAMES)
 
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     options, overrides = read_options(Options, arguments)
     recipe = reward_recipe(overrides)
-    if options.report is not None:
-        writable(Path(options.report))
+    report = Path(options.report).expanduser() if options.report else None
+    if report is not None:
+        check_writable("report", report)
+    scoring = recipe.scoring(options.workers, options.deadline_s)
     outcome = recipe.outcome(options.outcome)
     terms = reward_terms(recipe.rewards)
     if options.term is not None:
@@ -101,7 +103,6 @@ def main(arguments: Sequence[str]) -> int:
     terms = [replace(term, on_error="mask") for term in terms]  # one failure does not end a trial
     problems = load_problems(recipe.train_data, "data.train")
     reports = [TermReport(term.name, term.name == outcome, options.right) for term in terms]
-    scoring = recipe.scoring(options.workers, options.deadline_s)
     data = recipe.config.data
     taught = FORMS_OF_TEMPLATES.get(data.template) if recipe.has_recipe else None
     with (
@@ -114,16 +115,19 @@ def main(arguments: Sequence[str]) -> int:
             return 1
         limited = spread(problems, options.limit or len(problems))
         trial.run(limited, options.attacks, taught if options.form == "auto" else options.form)
-    return conclude(options, recipe, trial, f"{scoring['workers']} workers, deadline {scoring['deadline_s']:g} s")
+    return conclude(options, recipe, trial, f"{scoring['workers']} workers, {deadlines(scorer)}", report)
 
 
-def writable(path: Path) -> None:
-    """ValueError where the report cannot be written: better now than after the work."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"report={path}: {'it is a directory' if path.is_dir() else f'there is no {path.parent}'}")
+def deadlines(scorer: Scorer) -> str:
+    """In words: "deadline 2 s", and of the terms that have another, theirs: "deadline 2 s (code_tests: 20 s)"."""
+    found = scorer.deadlines_s
+    if len(set(found.values())) == 1:
+        return f"deadline {next(iter(found.values())):g} s"
+    others = ", ".join(f"{name}: {seconds:g} s" for name, seconds in found.items() if seconds != scorer.deadline_s)
+    return f"deadline {scorer.deadline_s:g} s ({others})"
 
 
-def conclude(options: Options, recipe: RewardRecipe, trial: Trial, conditions: str) -> int:
+def conclude(options: Options, recipe: RewardRecipe, trial: Trial, conditions: str, file: Path | None) -> int:
     """Prints everything and writes the report; the exit code."""
     reports = trial.reports
     short = {report.name: report.short_of(options.min_golds, options.min_notations) for report in reports}
@@ -138,11 +142,12 @@ def conclude(options: Options, recipe: RewardRecipe, trial: Trial, conditions: s
             print(f"{report.name} gave {report.partial:g} to an attack, below right={report.right:g}")
         for line in examples(report):
             print(line)
-    if options.report is not None:
-        content = report_json(recipe.words, reports, short, trial.notes)
-        Path(options.report).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="ascii")
     for name, reasons in short.items():
         print(f"{name} falls short: {'; '.join(reasons)}" if reasons else f"{name} is fine")
+    if file is not None:
+        content = report_json(recipe.words, reports, short, trial.notes)
+        with naming("report", file):
+            write_whole(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return int(any(short.values()))
 
 

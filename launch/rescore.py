@@ -32,6 +32,7 @@ import yaml  # noqa: E402
 from launch.progress import Progress  # noqa: E402
 from launch.reward_changes import Changes  # noqa: E402
 from launch.reward_recipe import RewardRecipe, explaining_errors, read_options, reward_recipe  # noqa: E402
+from launch.whole_files import naming, try_directory, write_whole  # noqa: E402
 from rl.binding import check_choice  # noqa: E402
 from rl.experience import ScoredGroup  # noqa: E402
 from rl.record import read_rollouts, write_rollouts  # noqa: E402
@@ -57,8 +58,6 @@ class Options:
     def __post_init__(self) -> None:
         if not self.run:
             raise ValueError("run is missing: run=outputs/x, a run's directory, or one of its files of rollouts")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -67,12 +66,13 @@ def main(arguments: Sequence[str]) -> None:
     files = recorded(run)
     own = run / "config.yaml"
     recipe = reward_recipe(overrides, default=own if own.is_file() else None)
+    scoring = recipe.scoring(options.workers, options.deadline_s)
     terms = reward_terms(recipe.rewards)
     outcome = recipe.outcome(options.outcome) or next(iter(recipe.rewards))
     first = read_rollouts(files[0][0])
     changes = Changes(outcome, old_term(first, outcome, options.against), options.right)
     out = prepared(Path(options.out).expanduser(), run, recipe) if options.out else None
-    with Scorer(terms, **recipe.scoring(options.workers, options.deadline_s), stop_when_broken=False) as scorer:
+    with Scorer(terms, **scoring, stop_when_broken=False) as scorer:
         if first:
             scorer.check(first[0].group.prompt)
         for number, (file, name) in enumerate(files, start=1):
@@ -81,7 +81,8 @@ def main(arguments: Sequence[str]) -> None:
             label = f"{name} ({number} of {len(files)}), groups"
             new = read_rollouts(out / name) if out and done else list(rescored(old, scorer, label))
             if out is not None and not done:
-                write_rollouts(out / name, new)
+                with naming("out", out):
+                    write_rollouts(out / name, new)
             changes.add(old, new, f"{file}")
     print("\n".join(changes.lines()))
     if out is not None:
@@ -123,11 +124,14 @@ def prepared(out: Path, run: Path, recipe: RewardRecipe) -> Path:
             same = False
         if not same:
             raise ValueError(f"out={out} was scored from another run or under other rewards, see {file}; name another")
+        with naming("out", out):
+            try_directory(out)
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={out} already exists and is not empty; nothing is overwritten: name another directory")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    with naming("out", out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(file, yaml.safe_dump(plain, sort_keys=False))
     return out
 
 

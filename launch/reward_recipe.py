@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,20 @@ from typing import Any, TypeVar
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rl.binding import describe, fits, nearest, type_hints
+from data.prompts import TEMPLATES
+from rl.binding import check_choice, describe, fits, nearest, type_hints
 from rl.config import RECIPES, TrainConfig, compose_recipe, register
 
 SOURCES = ("recipe", "rewards", "fn")
 GIVEN = "given_on_the_command_line"  # the recipe that is made of what was given
-MAX_WORKERS = 4  # unless told otherwise
+USUAL_WORKERS = 4  # unless told otherwise
+MAX_WORKERS, MAX_WORKERS_A_CPU = 32, 4  # the larger of the two: a mistyped number should not fill the machine
+MAX_DEADLINE_S = 86_400  # longer than anyone waits for one completion, and far from what overflows a clock
 Options = TypeVar("Options")
 
 
@@ -68,9 +74,17 @@ class RewardRecipe:
 
     def scoring(self, workers: int | None, deadline_s: float | None) -> dict[str, Any]:
         """The recipe's `scoring` section as Scorer's options; a few workers unless told otherwise."""
-        settings = vars(self.config.scoring)
-        workers = workers or max(self.config.scoring.workers, min(MAX_WORKERS, os.cpu_count() or 1))
-        return {**settings, "workers": workers, "deadline_s": deadline_s or self.config.scoring.deadline_s}
+        settings, cpus = vars(self.config.scoring), os.cpu_count() or 1
+        if workers is None:
+            workers = max(settings["workers"], min(USUAL_WORKERS, cpus))
+        if deadline_s is None:
+            deadline_s = float(settings["deadline_s"])
+        most = max(MAX_WORKERS, MAX_WORKERS_A_CPU * cpus)
+        if not 1 <= workers <= most:
+            raise ValueError(f"workers must be 1 to {most} (each is a process; there are {cpus} CPUs), got {workers}")
+        if not 0 < deadline_s <= MAX_DEADLINE_S:
+            raise ValueError(f"deadline_s must be above 0 and at most {MAX_DEADLINE_S} (a day), got {deadline_s:g}")
+        return {**settings, "workers": workers, "deadline_s": deadline_s}
 
 
 @contextlib.contextmanager
@@ -107,7 +121,7 @@ def read_options(kind: type[Options], arguments: Sequence[str]) -> tuple[Options
             continue
         if not equals or key in given:
             raise ValueError(f"{key} is given twice" if equals else f"{key} needs a value: {key}=VALUE")
-        value = text if hints[key] in (str, str | None) else yaml.safe_load(text)
+        value = text if hints[key] in (str, str | None) else _value(text)
         if not fits(value, hints[key]):
             raise ValueError(f"{key} must be {describe(hints[key])}, got {text!r}")
         given[key] = value
@@ -115,16 +129,61 @@ def read_options(kind: type[Options], arguments: Sequence[str]) -> tuple[Options
     return kind(**given), rest
 
 
+def _value(text: str) -> Any:
+    """As YAML has it, and 1e-3 is a number."""
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(value, str) and value[:1] in "+-.0123456789" else value
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
 def _check_keys(overrides: Sequence[str], options: Sequence[str]) -> None:
     """ValueError for a word that is neither an option nor a key that a recipe can have."""
     known = [*options, *SOURCES, *(field.name for field in dataclasses.fields(TrainConfig))]
     for override in overrides:
         key, equals, _ = override.partition("=")
-        top = key.lstrip("+~").partition(".")[0].partition("/")[0]
+        bare = key.lstrip("+~")
+        top = bare.partition(".")[0].partition("/")[0]
         if not equals and not key.startswith("~"):
             raise ValueError(f"{override!r} is not understood: options are key=value; see --help")
         if top not in known:
-            raise ValueError(f"there is no option {top}.{nearest(top, known)} Options are {', '.join(options)}")
+            words = ", ".join([*SOURCES, "data.train.<name>.path", "rewards.<name>.<key>", *options])
+            raise ValueError(f"there is no option {top}.{nearest(top, known)} Options are {words}")
+        if bare not in SOURCES and "/" not in bare:
+            _check_path(bare)
+        if equals:
+            _check_syntax(override)
+
+
+def _check_path(key: str) -> None:
+    """ValueError for a dotted key that no recipe has. Below `rewards`, `data.train` and such the user gives names."""
+    kind: Any = TrainConfig
+    above = ""
+    for name in key.split("."):
+        if not dataclasses.is_dataclass(kind):
+            if kind is dict or typing.get_origin(kind) is dict:
+                return
+            raise ValueError(f"there is no key {key}: {above.rstrip('.')} is a value, without keys of its own")
+        hints = type_hints(kind)  # type: ignore[arg-type]
+        if name not in hints:
+            near = nearest(name, hints).replace("Did you mean ", f"Did you mean {above}")
+            raise ValueError(f"there is no key {above}{name} (in {key}).{near}")
+        kind, above = hints[name], f"{above}{name}."
+
+
+def _check_syntax(override: str) -> None:
+    """ValueError for a value that Hydra does not read as one value, with the way to write it."""
+    key, _, value = override.partition("=")
+    try:
+        is_one = not OverridesParser.create().parse_override(override).is_sweep_override()
+    except HydraException:
+        is_one = False
+    if not is_one:
+        raise ValueError(
+            f"the value in {override} is not understood: a text with ~ , ( [ {{ = or quotes in it needs quotes within "
+            f"quotes, '{key}=\"{value}\"'"
+        )
 
 
 def reward_recipe(overrides: Sequence[str], default: Path | None = None) -> RewardRecipe:
@@ -132,8 +191,14 @@ def reward_recipe(overrides: Sequence[str], default: Path | None = None) -> Rewa
 
     ValueError for what does not exist or does not go together.
     """
-    given = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in SOURCES}
-    rest = [word for word in overrides if word.partition("=")[0] not in SOURCES]
+    given: dict[str, str] = {}
+    rest = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key.lstrip("+") not in SOURCES:
+            rest.append(word)
+        elif given.setdefault(key.lstrip("+"), value) != value:
+            raise ValueError(f"{key.lstrip('+')} is given twice: {given[key.lstrip('+')]} and {value}")
     if not given and default is not None:
         given = {"rewards": str(default)}
     if not given:
@@ -142,13 +207,15 @@ def reward_recipe(overrides: Sequence[str], default: Path | None = None) -> Rewa
         raise ValueError(f"rewards={given['rewards']} and fn={given['fn']} are two sets of rewards; give one")
     about_rewards = [word for word in rest if word.lstrip("+~").startswith("rewards.")]
     others = [_adding(word) for word in rest if word not in about_rewards]
-    config = compose_recipe([f"recipe={given['recipe']}", *others]) if "recipe" in given else _bare(others)
+    config = _composed([f"recipe={given['recipe']}", *others]) if "recipe" in given else _bare(others)
     if section := _section(given):
         config = _with_rewards(config, section)
     if about_rewards:
         config = _given(OmegaConf.to_container(config), [_adding(word) for word in about_rewards])
     words = " ".join(f"{key}={value}" for key, value in given.items())
-    return RewardRecipe(words=words, config=_typed(config), has_recipe="recipe" in given)
+    typed = _typed(config)
+    check_choice("data.template", typed.data.template, TEMPLATES)
+    return RewardRecipe(words=words, config=typed, has_recipe="recipe" in given)
 
 
 def _section(given: Mapping[str, str]) -> dict[str, Any]:
@@ -183,10 +250,9 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _adding(word: str) -> str:
-    """An override that may add its key: data sets and rewards are named by the user. Hydra's own marks are kept."""
-    if word.startswith(("data.", "eval.data.", "rewards.")):
-        return f"++{word}"
-    return word
+    """An override that may add its key: data sets and rewards are named by the user. With or without Hydra's +."""
+    bare = word.lstrip("+")
+    return f"++{bare}" if bare.startswith(("data.", "eval.data.", "rewards.")) else word
 
 
 def _bare(overrides: Sequence[str]) -> DictConfig:
@@ -199,7 +265,16 @@ def _given(content: Any, overrides: Sequence[str]) -> DictConfig:
     """A recipe of this content, with overrides."""
     register()
     ConfigStore.instance().store(group="recipe", name=GIVEN, node=content, package="_global_")
-    return compose_recipe([f"recipe={GIVEN}", *overrides])
+    return _composed([f"recipe={GIVEN}", *overrides])
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    """As compose_recipe, whose own search for a near key may fail where the recipe itself is what is wrong."""
+    try:
+        return compose_recipe(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        words = str(error).split("\nSet the environment variable")[0].splitlines()
+        raise ValueError("; ".join(line.strip() for line in words[:2])) from error
 
 
 def _with_rewards(config: DictConfig, section: Mapping[str, Any]) -> DictConfig:

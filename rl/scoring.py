@@ -134,6 +134,11 @@ class Scorer:
             for pool in self._pools:
                 pool.close()
 
+    @property
+    def deadlines_s(self) -> dict[str, float]:
+        """Of each term, for one completion: its own, or what the scorer gives it."""
+        return {term.name: self._deadline_s(number) for number, term in enumerate(self.terms)}
+
     # Scoring
 
     def check(self, prompt: Prompt) -> None:

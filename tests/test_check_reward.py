@@ -108,7 +108,8 @@ def files(tmp_path: Path) -> Path:
 
 
 def check(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "launch" / "check_reward.py"), "workers=1", *arguments]
+    workers = [] if any("workers=" in argument for argument in arguments) else ["workers=1"]
+    command = [sys.executable, str(ROOT / "launch" / "check_reward.py"), *workers, *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -231,6 +232,32 @@ def test_a_reward_that_reads_another_form_is_tried_in_that_form(files):
     code, term, _ = tried("hashes", "min_notations=0", "form=boxed", cwd=files)
     assert code == 1
     assert term["golds_right"] == 0
+
+
+@pytest.mark.parametrize(
+    "key", ["rewards.strict.deadline_s", "+rewards.strict.deadline_s", "++rewards.strict.deadline_s"]
+)
+def test_a_key_of_a_reward_is_taken_with_and_without_a_plus_and_a_terms_own_deadline_is_shown(files, key):
+    code, _, output = tried("strict", "attacks=0", f"{key}=5", cwd=files)
+    assert code == 0, output
+    assert "5 problems, 1 workers, deadline 5 s" in output
+    (files / "two.yaml").write_text("r: {fn: rewards.py:strict}\ns: {fn: rewards.py:shape, deadline_s: 20}\n")
+    result = check("rewards=two.yaml", "data.train.mine.path=train.jsonl", "attacks=0", cwd=files)
+    assert "deadline 2 s (s: 20 s)" in result.stdout
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one_and_names_the_option(files):
+    (files / "r.json").write_text("the old one")
+    command = [sys.executable, str(ROOT / "launch" / "check_reward.py"), "workers=1", "fn=rewards.py:strict"]
+    command += ["data.train.mine.path=train.jsonl", "attacks=0", "report=r.json"]
+    limited = ["prlimit", "--fsize=300", *command]  # as a disk that is full
+    result = subprocess.run(limited, cwd=files, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "report=r.json cannot be written: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "strict is fine" in result.stdout  # the work is not lost
+    assert (files / "r.json").read_text() == "the old one"
+    assert not list(files.glob(".*"))
 
 
 @pytest.mark.slow
@@ -376,6 +403,33 @@ def test_the_rewards_of_a_recipe_are_tried_on_its_own_data(tmp_path):
         (
             ["rewards=math", "rewards.math_answer.allow=1", "data.train.mine.path=train.jsonl"],
             "math_answer.allow is not",
+        ),
+        (
+            ["recipe=grpo_tiny", "data.trian.x.path=train.jsonl"],
+            "no key data.trian (in data.trian.x.path). Did you mean",
+        ),
+        (["fn=rewards.py:strict", "data.trian.x.path=train.jsonl"], "Did you mean data.train?"),
+        (["fn=rewards.py:strict", "data.train.x.pth=train.jsonl"], "Did you mean path?"),
+        (["fn=rewards.py:strict", "data.template=r1_zro"], "Did you mean r1_zero?"),
+        (["fn=rewards.py:strict", "data.template.x=1"], "data.template is a value, without keys of its own"),
+        (["fn=rewards.py:strict", "scoring.workrs=2"], "Did you mean scoring.workers?"),
+        (["fn=rewards.py:strict", "fn=rewards.py:zero"], "fn is given twice"),
+        (["fn=rewards.py:strict", "data.train.x.path=~/x.jsonl"], "'data.train.x.path=\"~/x.jsonl\"'"),
+        (["fn=rewards.py:strict", "data.train.x.path=a(b"], "the value in data.train.x.path=a(b is not understood"),
+        (["fn=rewards.py:strict", "data.train.x.path=/dev/null"], "/dev/null is a device or a pipe"),
+        (["rewards=math", "~rewards.math_answr", "data.train.x.path=train.jsonl"], "rewards.math_answr"),
+        (["fn=rewards.py:strict", "data.train.x.path=train.jsonl", "deadline_s=0"], "deadline_s must be above 0"),
+        (
+            ["fn=rewards.py:strict", "data.train.x.path=train.jsonl", "deadline_s=1e300"],
+            "at most 86400 (a day), got 1e+300",
+        ),
+        (["fn=rewards.py:strict", "scoring.deadline_s=1e300"], "at most 86400 (a day), got 1e+300"),
+        (["fn=rewards.py:strict", "scoring.workers=100000"], "(each is a process"),
+        (["fn=rewards.py:strict", "form=foo"], "boxed_answer, hashes, phrase, got 'foo'"),
+        (["fn=rewards.py:strict", "foo=1"], "Options are recipe, rewards, fn, data.train.<name>.path, "),
+        (
+            ["fn=rewards.py:strict", "data.train.x.path=train.jsonl", "report=/proc/r.json"],
+            "report=/proc/r.json cannot be",
         ),
         (["fn=rewards.py", "data.train.mine.path=train.jsonl"], "fn must look like my_rewards.py:function"),
         (["fn=rewards.py:strct", "data.train.mine.path=train.jsonl"], "did you mean strict?"),

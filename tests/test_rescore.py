@@ -60,7 +60,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def rescore(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "launch" / "rescore.py"), "workers=1", *arguments]
+    workers = [] if any("workers=" in argument for argument in arguments) else ["workers=1"]
+    command = [sys.executable, str(ROOT / "launch" / "rescore.py"), *workers, *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -152,6 +153,25 @@ def test_after_ctrl_c_finished_files_stay_and_the_same_command_goes_on(run, tmp_
     assert "8 completions of 3 prompts in 3 files" in result.stdout
 
 
+def test_a_disk_that_is_full_is_named_with_the_option(run, tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / "launch" / "rescore.py"),
+        "workers=1",
+        "run=run",
+        "fn=mine.py:same",
+        "out=again",
+    ]
+    for size, what in ((20, "rewards.yaml"), (300, "000000.jsonl")):
+        limited = ["prlimit", f"--fsize={size}", *command]
+        result = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 2, result.stdout
+        assert "error: out=again cannot be written: " in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not list((tmp_path / "again").rglob(f"*{what}*"))
+    assert rescore("run=run", "fn=mine.py:same", "out=again", cwd=tmp_path).returncode == 0  # with room again
+
+
 def test_a_corrupt_line_is_named(run, tmp_path):
     path = run / "rollouts" / "000001.jsonl"
     path.write_text(path.read_text() + '{"id": "sums/9", \n')
@@ -174,6 +194,10 @@ def test_a_corrupt_line_is_named(run, tmp_path):
         (["run=run", "fn=mine.py:same", "against=sam"], "Did you mean same?"),
         (["run=run", "fn=mine.py:same", "agains=same"], "there is no option agains. Did you mean against?"),
         (["run=run", "fn=mine.py:same", "right=yes"], "right must be a number"),
+        (["run=run", "fn=mine.py:same", "deadline_s=0"], "deadline_s must be above 0"),
+        (["run=run", "fn=mine.py:same", "workers=1000000"], "(each is a process"),
+        (["run=run", "fn=mine.py:same", "rewards.same.x=~a"], "is not understood"),
+        (["run=run", "fn=mine.py:same", "out=/proc/x"], "out=/proc/x cannot be written"),
         (["run=run", "rewards=math", "fn=mine.py:same"], "two sets of rewards"),
         (["run=run", "rewards=none.yaml"], "there is no such file"),
         (["run=run", "fn=mine.py:same", "run=run"], "run is given twice"),
