@@ -314,7 +314,8 @@ class Lexer:
 
     def product(self, run: str) -> None:
         parts = self.split(run)
-        if parts is None:
+        in_words = len(run) > 3 and bool(self.tokens) and self.tokens[-1][0] == "word"  # the pizza
+        if parts is None or in_words:
             self.push("word", run)
             return
         for part in parts:

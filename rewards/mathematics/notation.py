@@ -64,7 +64,7 @@ OPERATORS = {  # LaTeX command -> operator
     "colon": ":",
     "circ": "circ", "degree": "deg", "prime": "'", "to": "to", "rightarrow": "to", "ldots": "...", "cdots": "...",
     "dots": "...",
-    "equiv": "equiv", "cong": "=", "sim": "~", "lparen": "(", "rparen": ")", "bigcup": "cup", "bigcap": "cap",
+    "equiv": "equiv", "sim": "~", "lparen": "(", "rparen": ")", "bigcup": "cup", "bigcap": "cap",
 }  # fmt: skip
 MONEY = {
     "cents": "cent",
