@@ -6,7 +6,9 @@
 
 What is tried, in the same worker processes that score a run:
 
-    golds       each answer of the data set, written as a completion, must be right
+    golds       each answer of the data set, written as a completion, must be right. For a reward with an option or
+                column `tests` they are the data set's programs, and for one of yours that takes these for right and
+                not the answers
     notations   the same value written otherwise ($1,000$, 1000.0, \\frac{2000}{2}) must be right
     attacks     completions that are not right (hedges, echoes, near misses, injected code, a megabyte of brackets,
                 power towers, ...) must not be taken for right, hang or crash the grader, or be executed
@@ -25,7 +27,7 @@ Options, key=value:
     form=auto           where answers are written: answer, boxed, boxed_answer, hashes, phrase (auto: as the recipe's
                         data.template teaches it, else the first of these in which golds are right)
     term=NAME           this term alone
-    min_golds=1.0       the share of golds that must be right
+    min_golds=1.0       the share of golds that must be right; 0 also allows that none could be tried
     min_notations=1.0   the share of answers in other notations that must be right
     workers=N deadline_s=S      as scoring.workers and scoring.deadline_s
     report=FILE         everything as JSON, every failure with its text

@@ -26,6 +26,7 @@ FORMS: Mapping[str, str] = {
 }
 THOUGHT = "Let us go through it step by step."
 TEST_KEYS = {"tests", "test_cases", "test_list", "unit_tests", "input_output", "public_tests", "private_tests"}
+PROGRAM_KEYS = TEST_KEYS | {"solutions", "canonical_solution"}  # beside which a program may be the answer
 SOLUTION_KEYS = ("solutions", "solution", "canonical_solution", "code")
 MAX_COUNTDOWN_NUMS = 5  # all expressions of five numbers are tried in a second, those of six are not
 MAX_NUMBER_CHARS = 100

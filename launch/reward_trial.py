@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from data.problem import Problem
 from launch.attacks import Attack, Target, attacks, executed
-from launch.gold_answers import FORMS, TEST_KEYS, Gold, gold_of, notations, thought_of, write
+from launch.gold_answers import FORMS, PROGRAM_KEYS, TEST_KEYS, Gold, gold_of, notations, thought_of, write
 from launch.progress import Progress
 from launch.reward_report import Case, Failure, Result, TermReport
 from rl.experience import Completion, Group, Prompt, ScoredGroup
@@ -74,8 +74,8 @@ class Trial:
                 self.judge.no_golds = self.judge.no_golds or reason
 
     def _tests_if_programs_are_right(self, problems: Sequence[Problem]) -> Set[str]:
-        """TEST_KEYS where a reward of one's own takes the data set's programs for right, and not its answers."""
-        both = [(problem, gold_of(problem), gold_of(problem, TEST_KEYS)) for problem in problems]
+        """PROGRAM_KEYS where a reward of one's own takes the data set's programs for right, and not its answers."""
+        both = [(problem, gold_of(problem), gold_of(problem, PROGRAM_KEYS)) for problem in problems]
         both = [(problem, text, code) for problem, text, code in both if code.kind == "code" != text.kind]
         probed = spread(both, PROBES)
         if self.judge is None or not probed:
@@ -90,7 +90,7 @@ class Trial:
             right[kind] = max(right[kind], sum(result.value >= self.judge.right for result in results))
             if all(result.state == "timeout" for result in results):
                 break
-        return TEST_KEYS if right["code"] > right["text"] else frozenset()
+        return PROGRAM_KEYS if right["code"] > right["text"] else frozenset()
 
     def _form(self, pairs: Sequence[tuple[Problem, Gold]], wanted: str | None) -> str:
         """The form to write answers in, and a note about which are read."""

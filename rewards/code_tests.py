@@ -163,7 +163,8 @@ def _unsandboxed(site_packages: bool, allowed: bool) -> bool:
     problem = trouble(site_packages=site_packages)
     if problem and not allowed:
         raise SandboxError(
-            f"{problem}. Without a sandbox programs are run only if rewards.<name>.allow_unsandboxed is true"
+            f"{problem}. Without a sandbox programs are run only if the term's allow_unsandboxed is true "
+            "(rewards.code_tests.allow_unsandboxed=true, where the term is named code_tests)"
         )
     if problem:
         _warn_once(problem)

@@ -340,6 +340,19 @@ def test_a_reward_of_ones_own_that_wants_programs_gets_the_programs(files):
     assert term["golds_right"] == term["tried"]["gold"] == 1
 
 
+@pytest.mark.skipif(bool(trouble()), reason=trouble())
+def test_the_reward_in_the_docs_that_runs_programs_is_fine(tmp_path):
+    docs = (ROOT / "docs" / "rewards.md").read_text()
+    source = "from rewards.code_tests import" + docs.split("# programs.py\nfrom rewards.code_tests import")[1]
+    source, _, rest = source.partition("\n```\n")
+    (tmp_path / "programs.py").write_text(source + "\n")
+    (tmp_path / "programs.jsonl").write_text(rest.partition("```json\n")[2].partition("```")[0])
+    arguments = ["fn=programs.py:prints_it", "data.train.mine.path=programs.jsonl", "rewards.prints_it.deadline_s=60"]
+    result = check(*arguments, "attacks=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2/2" in result.stdout
+
+
 def test_a_reward_on_which_no_gold_could_be_tried_falls_short_unless_that_is_allowed(files):
     row = {"question": "Write without commas.", "answer": "-", "instruction_id_list": ["punctuation:no_comma"]}
     (files / "train.jsonl").write_text(json.dumps(row) + "\n")

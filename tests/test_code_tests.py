@@ -121,7 +121,8 @@ def test_options(judged):
     [
         ({"inputs": ["1"], "outputs": []}, "same length"),
         ({"inputs": [], "outputs": []}, "no tests"),
-        ([], "must be a mapping"),
+        ([], "it is empty"),
+        ("", "it is empty"),
         ("{nonsense", "not JSON"),
         ({"inputs": [[1]], "outputs": [[2]]}, "is fn_name missing"),
         ({"inputs": [1], "outputs": [2], "fn_name": "f"}, "list of its arguments"),

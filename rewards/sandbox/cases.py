@@ -45,13 +45,15 @@ class Case:
 def read_cases(tests: Any, *, function: str | None = None, setup: str = "") -> list[Case]:
     """The tests of one problem. Raises BadTestsError with what is wrong with them."""
     tests = _parsed(tests) if isinstance(tests, str) else _plain(tests)
+    if isinstance(tests, Sequence) and not tests:
+        raise BadTestsError("it is empty: there are no tests")
     if isinstance(tests, str):
         cases = _asserts([tests], function, setup)
     elif isinstance(tests, Mapping):
         cases = _columns(tests, function)
-    elif isinstance(tests, Sequence) and tests and all(isinstance(test, str) for test in tests):
+    elif isinstance(tests, Sequence) and all(isinstance(test, str) for test in tests):
         cases = _asserts(list(tests), function, setup)
-    elif isinstance(tests, Sequence) and tests and all(isinstance(test, Mapping) for test in tests):
+    elif isinstance(tests, Sequence) and all(isinstance(test, Mapping) for test in tests):
         cases = [_row(number, test, function) for number, test in enumerate(tests, 1)]
     else:
         raise BadTestsError(f"tests must be a mapping with inputs and outputs, or a list, got {type(tests).__name__}")
