@@ -93,10 +93,11 @@ def grade(
     found = extract.extract_answer(text, question, prefix=prefix, allow_last_number=allow_last_number, unannounced=True)
     if found.answer is None:
         return Verdict(state="wrong" if found.refused else "no_answer", reason=found.reason)
-    if reason := evasion(found.answer, expected, question):
-        return Verdict(0.0, reason=f"{_short(found.answer)} {reason}")
-    if OPTION.fullmatch(expected) and (named := NAMED_OPTION.fullmatch(_bare_text(found.answer))):
+    answer = found.answer
+    if OPTION.fullmatch(expected) and (named := NAMED_OPTION.fullmatch(_bare_text(answer))):
         found = replace(found, answer=named[1])  # "(B) Paris" names B
+    elif reason := evasion(answer, expected, question):
+        return Verdict(0.0, reason=f"{_short(answer)} {reason}")
     return _judged(expected, found, verifier)
 
 

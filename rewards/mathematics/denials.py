@@ -66,18 +66,20 @@ COMPARISON = any_of(
 )
 COMPARED = re.compile(  # a bound of the answer, or what it is to be worked out of
     rf"(?ai)\b(?:{SUBJECT}{IS}(?: [a-z]++)?? {COMPARISON}|answer{IS}(?: [a-z]++)?? {BOUND}|answer exceeds|"
-    rf"(?<!no )(?:less|greater|more|fewer|bigger|smaller|larger|higher|lower) than){END}"
+    rf"(?<!no )(?:less|greater|more|fewer|bigger|smaller|larger|higher|lower) than|complement of){END}"
 )
 WORKED_ON = re.compile(  # -\boxed{5}, 2\cdot\boxed{5}, \sqrt{\boxed{5}}: the box is a part of something else
     any_of(
         r"[0-9]|0\.|(?:\A|[=$(])\s?[0-9.]{1,20}\s[-\u2212]\s|[0-9a-zA-Z)}] [<>]\s?|\\[lg]t\s?|\u274c\s?",
         r"[-\u2212\u00ac]|[0-9)}\]]\s?[+/]\s?|[0-9]\s?\*\s?|\^\s?\{?|!=\s?|\u2260\s?|\\not\s?=\s?",
-        r"\\(?:cdot|times|div|pm|mp|neg|lnot|sim|neq?)\s{0,3}|\\sqrt(?:\[[^][]{0,9}\])?\{?",
+        r"\\(?:cdot|times|div|pm|mp|neg|lnot|sim|neq?|notin|setminus)\s{0,3}|\\overline\{|\\sqrt(?:\[[^][]{0,9}\])?\{?",
         r"\\[dtc]?frac\{?|\\[dtc]?frac\{[^{}]{0,40}\}\{|\\(?:ln|log|sin|cos|tan|exp)\s?[({]?",
     )
     + r"\Z"
 )
-WORKED_ON_AFTER = re.compile(r"[ $]?\\(?:cdot|times|div|pm|pi|sqrt|frac)(?![a-z])|[xyznki](?![a-zA-Z])|\.[0-9]")
+WORKED_ON_AFTER = re.compile(
+    r"[ $]?\\(?:cdot|times|div|pm|pi|sqrt|frac)(?![a-z])|[xyznki](?![a-zA-Z])|\.[0-9]|\^(?!\{?\\circ)"
+)
 EQUATED = re.compile(r"[\s$)}]*+(?:[-+*/][\s$]*+[0-9.]{1,20}[\s$]*+)?=")  # 4 + \boxed{3} = 7 fills in a blank
 IF_WOULD_BE = re.compile(rf"(?ai)\bif\b[^.!?\n]{{0,120}}\b(?:would|could|might)(?: have)? be(?:en)?{END}")
 WOULD_BE = re.compile(rf"(?ai)\b(?:would|could|might)(?: only)?(?: have)? be(?:en)?{END}")

@@ -36,6 +36,8 @@ EQUALS = re.compile(r"\s*+=")
 VALUE = re.compile(NUMBER)
 OFFERING = word_set("or maybe perhaps possibly unless")
 CONTRASTS = word_set("but however though although")
+TAKEN_BACK = word_set("correction scratch oops edit typo kidding")
+WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf)?|mathrm|mathbf)\{")
 GENUINE = word_set("correct right true real actual")
 ROUNDED = word_set("about approximately approx roughly around nearly almost circa")
 PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{3,30}\b[^\\]*?){2}")
@@ -75,7 +77,7 @@ ASKED = re.compile(rf"[ $*_)]*+\?++\s*+(?P<value>{NUMBER})[ $*_)]*+\?")  # "5? 6
 MEASURED = re.compile(rf"(?ai){NUMBER} [a-z]{{1,20}}(?:,? and|,)? {NUMBER} [a-z]{{1,20}}")  # "3 hours and 30 minutes"
 FITS = r"(?:possible|correct|right|valid|fine|acceptable"
 ALSO = re.compile(
-    rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[\s$*_)]{{0,4}}"
+    rf"(?ai)(?<![0-9.])(?P<value>{NUMBER}|(?-i:\b[A-J]\b))[\s$*_)]{{0,4}}"
     rf"(?:(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?{FITS}|an? |works?|the )|"
     rf"(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well)|"
     r"is (?:(?:my|a|an|the) )?(?:candidate|(?:second |other |next )?guess|option|another|second|alternative|other|"
@@ -101,7 +103,7 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
     after = text[end : end + REACH]
     if "\\" in after:
         after = TEX_SPACE.sub(" ", TEX_TEXT.sub(r" \1 ", after))
-    if offered := _offered(after, for_words=MATHEMATICS.search(text[start:end]) is None):
+    if offered := _offered(after, for_words=MATHEMATICS.search(WRAPPER.sub("", text[start:end])) is None):
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
@@ -150,13 +152,14 @@ def _offered(after: str, for_words: bool) -> str | None:
         unit = UNIT.match(after, value.end())
         return after[start : unit.end() if unit else value.end()]
     in_brackets = BRACKETED.match(after) is not None
-    formula = FORMULA.match(after, position) if hedging else None
+    replaced = for_words and (not TAKEN_BACK.isdisjoint(words) or {"no", "wait"} <= set(words))  # "no wait, Paris"
+    formula = FORMULA.match(after, position) if hedging or replaced else None
     if formula is None or "\\boxed" in formula["value"] or not WORD_OR_DIGIT.search(formula["value"]):
         return None
     written = formula["value"].strip(" $*_,:").removesuffix(")" if in_brackets else "").strip(" $")
     if (first := WORD.match(written)) and first.group().lower() in ROUNDED:
         return None
     formal = MATHEMATICS.search(written) is not None and not PROSE.search(written)
-    if in_brackets or formal or (for_words and words[0] in OPENERS):
+    if in_brackets or formal or (for_words and words[0] in OPENERS) or (replaced and written.count(" ") < 3):
         return written
     return None
