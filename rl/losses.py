@@ -1,14 +1,22 @@
-"""The pieces a policy loss is made of. Per-token values in, per-token values out; nothing here sums or averages.
+"""The pieces a policy loss is made of. Per-token values in, per-token values out; nothing here sums or averages a loss.
 
-    T  tokens of one packed micro-batch
+    T  tokens of one packed micro-batch, whole trajectories
 
-Sums and means are the loss weights' business (rl/batch.py), so no piece can get a denominator wrong.
+Sums and means are the loss weights' business (rl/batch.py), so no piece can get a denominator wrong. What belongs to a
+whole trajectory is repeated on each of its tokens: with the weights of a sequence mean it then counts once.
+
+    ratio_t = exp(logprobs_t - old_logprobs_t)      by how much the update has moved the policy
+    rho_t   = exp(old_logprobs_t - rollout_logprobs_t)      by how much the trainer differs from the sampler
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+# ---------------------------------------------------------------------- importance ratios
 
 
 def importance_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
@@ -17,6 +25,50 @@ def importance_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     ratio_t = exp(logprobs_t - old_logprobs_t)        1 at the first update on a batch
     """
     return torch.exp(logprobs - old_logprobs)
+
+
+def sequence_sum(values: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
+    """The sum over each trajectory's trained tokens, repeated on each token of it. All [T]."""
+    if not len(values):
+        return values
+    sums = values.new_zeros(int(sequence_ids.max()) + 1)
+    return sums.index_add(0, sequence_ids, torch.where(mask, values, 0.0))[sequence_ids]
+
+
+def sequence_length(sequence_ids: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+    """|y|: the trained tokens of each trajectory, at least 1, repeated on each token of it. [T], dtype of `like`."""
+    return sequence_sum(torch.ones_like(like), sequence_ids, mask).clamp(min=1)
+
+
+def sequence_mean(values: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
+    """The mean over each trajectory's trained tokens, repeated on each token of it. All [T]."""
+    return sequence_sum(values, sequence_ids, mask) / sequence_length(sequence_ids, mask, values)
+
+
+def sequence_ratio(logprobs: Tensor, old_logprobs: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
+    """GSPO: the likelihood ratio of the whole answer, to the power of one over its length. [T], repeated.
+
+    s_i = (pi(y_i) / pi_old(y_i))^(1/|y_i|) = exp(mean_t log ratio_t)        arXiv:2507.18071, section 4.1
+    """
+    return torch.exp(sequence_mean(logprobs - old_logprobs, sequence_ids, mask))
+
+
+def trajectory_ratio(logprobs: Tensor, old_logprobs: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
+    """The likelihood ratio of the whole answer, a product over its tokens. [T], repeated.
+
+    pi(y_i) / pi_old(y_i) = exp(sum_t log ratio_t)
+
+    It is the exact weight, and leaves the range of numbers for long answers that an update has moved far.
+    """
+    return torch.exp(sequence_sum(logprobs - old_logprobs, sequence_ids, mask))
+
+
+def with_gradient_of(value: Tensor, logprobs: Tensor) -> Tensor:
+    """sg[value] pi_t / sg[pi_t]: this value, with the gradient value_t grad(logprobs_t). [T] -> [T]."""
+    return value.detach() * torch.exp(logprobs - logprobs.detach())
+
+
+# ---------------------------------------------------------------------- surrogates
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> Tensor:
@@ -30,6 +82,16 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_h
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
+def dual_clipped(loss: Tensor, advantages: Tensor, dual_clip: float) -> Tensor:
+    """Bounds what a bad token costs that became much likelier: its ratio has no bound otherwise. [T] -> [T].
+
+        L_t <- min(L_t, -c A_t) where A_t < 0        Ye et al. 2020, arXiv:1912.09729; c = dual_clip > 1
+
+    There the gradient is 0. The same as the two-sided clip of INTELLECT-2 (arXiv:2505.07291), delta in TRL.
+    """
+    return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
+
+
 def clipped_low(ratio: Tensor, advantages: Tensor, clip_low: float) -> Tensor:
     """Where the surrogate's gradient stops because a bad token was already made less likely. [T] bool."""
     return (ratio < 1 - clip_low) & (advantages < 0)
@@ -38,3 +100,189 @@ def clipped_low(ratio: Tensor, advantages: Tensor, clip_low: float) -> Tensor:
 def clipped_high(ratio: Tensor, advantages: Tensor, clip_high: float) -> Tensor:
     """Where the surrogate's gradient stops because a good token was already made more likely. [T] bool."""
     return (ratio > 1 + clip_high) & (advantages > 0)
+
+
+def weighted_policy_gradient(weight: Tensor, logprobs: Tensor, advantages: Tensor) -> Tensor:
+    """-sg[weight_t] A_t logprobs_t: REINFORCE with a weight that is no part of the gradient. [T] -> [T]."""
+    return -weight.detach() * advantages * logprobs
+
+
+def soft_gated_surrogate(ratio: Tensor, advantages: Tensor, tau_pos: float, tau_neg: float) -> Tensor:
+    """SAPO: a gate that fades where PPO's clip cuts, to be minimised. [T] -> [T].
+
+        L_t = -4/tau sigmoid(tau (ratio_t - 1)) A_t,    tau = tau_pos where A_t > 0, else tau_neg    arXiv:2511.20347
+
+    The gradient's weight is 4 sigmoid (1 - sigmoid) ratio: ratio itself at ratio 1, falling on both sides.
+    """
+    tau = torch.full_like(ratio, tau_neg).masked_fill(advantages > 0, tau_pos)
+    return -(4 / tau) * torch.sigmoid(tau * (ratio - 1)) * advantages
+
+
+# ---------------------------------------------------------------------- trust regions that are not a ratio's
+
+
+def total_variation_mask(
+    logprobs: Tensor, behaviour_logprobs: Tensor, advantages: Tensor, low: float, high: float
+) -> Tensor:
+    """DPPO, Binary-TV: False where the token's probability has moved far the way its advantage wants. [T] bool.
+
+    kept unless  A > 0 and pi - mu > high,  or  A <= 0 and mu - pi > low        arXiv:2602.04879, as verl implements it
+
+    |pi - mu| of the sampled token against all others is a lower bound of the total variation. No gradient.
+    """
+    moved = logprobs.detach().exp() - behaviour_logprobs.exp()
+    return torch.where(advantages > 0, moved <= high, moved >= -low)
+
+
+def binary_kl_mask(logprobs: Tensor, behaviour_logprobs: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """DPPO, Binary-KL: the same with the divergence mu log(mu/pi) + (1-mu) log((1-mu)/(1-pi)) in nats. [T] bool.
+
+    kept unless  A > 0 and pi > mu and KL > high,  or  A <= 0 and pi < mu and KL > low
+                                                                        arXiv:2602.04879, as verl implements it
+    """
+    logprobs = logprobs.detach()
+    mu, pi = behaviour_logprobs.exp(), logprobs.exp()
+    # 1e-8 as in verl: a token of probability 1 leaves nothing to the others.
+    rest = (1 - mu) * torch.log((1 - mu + 1e-8) / (1 - pi + 1e-8))
+    divergence = mu * (behaviour_logprobs - logprobs) + rest
+    return torch.where(advantages > 0, (divergence <= high) | (pi <= mu), (divergence <= low) | (pi >= mu))
+
+
+# ---------------------------------------------------------------------- when sampler and trainer differ
+
+
+def token_truncated(rho: Tensor, low: float, high: float) -> Tensor:
+    """TIS: min(rho_t, high), and at least low. [T] -> [T].
+
+    Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training",
+    fengyao.notion.site/off-policy-rl; low is 0 there.
+    """
+    return rho.clamp(low, high)
+
+
+def token_masked(rho: Tensor, low: float, high: float) -> Tensor:
+    """IcePop: rho_t inside [low, high], 0 outside: what the two disagree on is left out. [T] -> [T].
+
+    M(rho) = rho if low <= rho <= high else 0        Ring-1T, arXiv:2510.18855; INTELLECT-3, arXiv:2512.16144, eq. 1
+    """
+    return torch.where((rho >= low) & (rho <= high), rho, 0.0)
+
+
+MismatchCorrection = Literal[
+    "none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "geometric_mask"
+]
+
+
+def mismatch_weight(
+    kind: MismatchCorrection,
+    old_logprobs: Tensor,
+    rollout_logprobs: Tensor,
+    sequence_ids: Tensor,
+    mask: Tensor,
+    low: float,
+    high: float,
+) -> Tensor:
+    """The factor on each token's policy loss that makes up for a sampler which differs from the trainer. [T].
+
+        token_truncate     min(rho_t, high)                             TIS
+        token_mask         rho_t inside [low, high], else 0             IcePop
+        sequence_truncate  min(prod_t rho_t, high)                      TIS of the whole answer
+        sequence_mask      prod_t rho_t inside [low, high], else 0      masked importance sampling, MIS
+        geometric_mask     1 where exp(mean_t log rho_t) is inside [low, high], else 0
+
+    The last three: Liu et al. 2025, "When speed kills stability", yingru.notion.site; geometric_mask as verl implements
+    it (rollout_rs=geometric). All as TRL's vllm_importance_sampling_mode where it has the name. No gradient.
+    """
+    log_rho = (old_logprobs - rollout_logprobs).detach()
+    if kind == "none":
+        return torch.ones_like(log_rho)
+    if kind == "geometric_mask":
+        rho = torch.exp(sequence_mean(log_rho, sequence_ids, mask))
+        return ((rho >= low) & (rho <= high)).to(rho.dtype)
+    level, _, what = kind.partition("_")
+    rho = torch.exp(sequence_sum(log_rho, sequence_ids, mask) if level == "sequence" else log_rho)
+    return (token_truncated if what == "truncate" else token_masked)(rho, low, high)
+
+
+def off_policy_mask(
+    logprobs: Tensor,
+    rollout_logprobs: Tensor,
+    advantages: Tensor,
+    sequence_ids: Tensor,
+    mask: Tensor,
+    threshold: float,
+) -> Tensor:
+    """Off-policy sequence masking: False on a bad answer that the policy has moved away from. [T] bool.
+
+    kept where A >= 0 or mean_t(rollout_logprobs_t - logprobs_t) <= threshold        DeepSeek-V3.2, arXiv:2512.02556
+
+    Learning from one's own mistakes helps, from those that one would not make any more it unsettles. No gradient.
+    """
+    distance = sequence_mean(rollout_logprobs - logprobs.detach(), sequence_ids, mask)
+    return (advantages >= 0) | (distance <= threshold)
+
+
+# ---------------------------------------------------------------------- which tokens: over the whole batch
+#
+#     M  trained tokens of the whole batch, all ranks: a threshold of one micro-batch would depend on the packing
+
+
+def covariance(logprobs: Tensor, advantages: Tensor) -> Tensor:
+    """How much each token contributes to the covariance that drives entropy down. [M] -> [M].
+
+    Cov_t = (logprobs_t - mean(logprobs)) (A_t - mean(A))        Cui et al. 2025, arXiv:2505.22617
+    """
+    return (logprobs - logprobs.mean()) * (advantages - advantages.mean())
+
+
+def clip_cov_mask(
+    logprobs: Tensor, advantages: Tensor, fraction: float, low: float, high: float, seed: int = 0
+) -> Tensor:
+    """Clip-Cov: False on a few tokens of high covariance, whose gradient is then left out. [M] -> [M] bool.
+
+    max(1, int(fraction M)) tokens at random among those with low < Cov_t < high   arXiv:2505.22617, as verl implements
+    """
+    value = covariance(logprobs, advantages)
+    candidates = ((value > low) & (value < high)).nonzero().squeeze(-1)
+    count = max(1, int(fraction * len(value)))
+    draw = torch.Generator().manual_seed(seed)
+    dropped = candidates[torch.randperm(len(candidates), generator=draw)[:count].to(candidates.device)]
+    return torch.ones_like(value, dtype=torch.bool).index_fill(0, dropped, False)
+
+
+def kl_cov_mask(logprobs: Tensor, advantages: Tensor, fraction: float) -> Tensor:
+    """KL-Cov: True on the tokens of highest covariance, which a KL to the old policy then holds. [M] -> [M] bool.
+
+    the max(1, int(fraction M)) tokens of largest Cov_t        arXiv:2505.22617, as verl implements it
+    """
+    value = covariance(logprobs, advantages)
+    largest = value.topk(min(len(value), max(1, int(fraction * len(value))))).indices
+    return torch.zeros_like(value, dtype=torch.bool).index_fill(0, largest, True)
+
+
+def top_entropy_mask(entropy: Tensor, fraction: float) -> Tensor:
+    """True on the `fraction` of tokens where the policy is least sure: the forks of the reasoning. [M] -> [M] bool.
+
+    H_t >= the (1 - fraction) quantile of H        Wang et al. 2025, "Beyond the 80/20 rule", arXiv:2506.01939
+    """
+    if not len(entropy):
+        return torch.zeros_like(entropy, dtype=torch.bool)
+    ordered = entropy.sort().values
+    place = (1 - fraction) * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return entropy >= torch.lerp(ordered[below], ordered[above], place - below)
+
+
+# ---------------------------------------------------------------------- entropy bonus
+
+
+def entropy_surrogate(logprobs: Tensor, entropy: Tensor, ratio: Tensor) -> Tensor:
+    """A loss whose expected gradient is that of minus the entropy, to be minimised. [T] -> [T].
+
+        L_t = ratio_t sg[logprobs_t + H_t],    grad H = -E[(log pi + H) grad log pi]
+
+    From sampled tokens alone: H_t (without gradient) is the baseline that makes the noise small. Times a coefficient it
+    is the entropy bonus of the states visited. With old_logprobs as they are when sampled, unbiased at each update.
+    """
+    return ratio * (logprobs + entropy).detach()
