@@ -17,7 +17,7 @@ from rl.losses import trajectory_ratio
 class RLOO(PolicyGradient):
     """One action is the whole answer: its ratio is a product over tokens, and its KL is in the reward.
 
-    A_i = r_i - mean_(j != i) r_j,   r_i = R_i - beta sum_t log(pi_old / pi_ref)        section 3 and eq. 4
+    A_i = r_i - mean_(j != i) r_j,   r_i = R_i - beta sum_t log(pi_old / pi_ref)
     L_i = -min(ratio_i A_i, clip(ratio_i, 1 - clip_low, 1 + clip_high) A_i)
 
     The paper takes one step on each batch, where this is REINFORCE: grad L_i = -A_i sum_t grad logprobs_t. The clip for
