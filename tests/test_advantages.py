@@ -310,6 +310,15 @@ def test_reinforce_plus_plus_pays_from_each_token_on_and_normalises_over_all_tok
     assert len(set(flat[0].tolist())) > 1
 
 
+def test_gdpo_normalises_over_completions_and_reinforce_plus_plus_baseline_over_tokens():
+    centred = [a - rewards.mean().item() for rewards in GROUPS for a in rewards.tolist()]
+    rows = [[a] * c for a, c in zip(centred, [c for row in LENGTHS for c in row], strict=True)]
+    for algorithm, per in ((GDPO(), "completion"), (ReinforcePlusPlusBaseline(), "token")):
+        result = token_advantages(algorithm, GROUPS, LENGTHS, None, alone)
+        for ours, theirs in zip([r for g in result for r in g], slow_batch_normalized(rows, per), strict=True):
+            assert_close(ours, doubles(theirs), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "algorithm", [GRPO(beta=0.1, kl_in="reward"), DrGRPO(beta=0.1, kl_in="reward"), GSPO(beta=0.1, kl_in="reward")]
 )

@@ -10,6 +10,7 @@ import torch
 from slow_losses import (
     ALGORITHMS,
     DRAWN,
+    GROUPS,
     MISMATCHES,
     SETTINGS,
     Rows,
@@ -25,11 +26,16 @@ from slow_losses import (
 from torch.testing import assert_close
 
 from rl.algorithms.cispo import CISPO
+from rl.algorithms.dapo import DAPO
 from rl.algorithms.distill import Distill
 from rl.algorithms.dppo import DPPO
+from rl.algorithms.dr_grpo import DrGRPO
+from rl.algorithms.entropy import ClipCov, KLCov, TopEntropy
+from rl.algorithms.gmpo import GMPO
 from rl.algorithms.grpo import GRPO
 from rl.algorithms.gspo import GSPO, GSPOToken
 from rl.algorithms.raft import RAFT, RAFTPlusPlus
+from rl.algorithms.reinforce import ReinforcePlusPlus, ReinforcePlusPlusBaseline
 from rl.algorithms.rloo import RLOO
 from rl.algorithms.sapo import SAPO
 from rl.algorithms.sft import SFT
@@ -68,6 +74,51 @@ def test_the_drawn_tokens_lie_on_both_sides_of_each_bound(algorithm):
         return  # ScaleRL's bound of 5 is not reached
     for name in names:
         assert 0 < metrics[name].mean() < 0.9, name
+
+
+@pytest.mark.parametrize("normalization", ["token", "sequence"])
+def test_raft_is_the_cross_entropy_of_what_was_accepted(normalization):
+    # Dong et al., arXiv:2304.06767: supervised fine-tuning on the accepted answers, as if there were no others.
+    algorithm = RAFT(threshold=0.5, normalization=normalization)
+    loss, _ = loss_and_gradient(algorithm, loss_inputs(advantages_of(algorithm)), loss_weights(algorithm))
+    right = [reward >= 0.5 for rewards in GROUPS for reward in rewards]
+    accepted = [row for row, is_right in zip(DRAWN["new"], right, strict=True) if is_right]
+    means = [-sum(row) / len(row) for row in accepted]
+    of_tokens = -sum(sum(row) for row in accepted) / sum(len(row) for row in accepted)
+    expected = of_tokens if normalization == "token" else sum(means) / len(means)
+    assert_close(float(loss), expected, rtol=1e-9, atol=0)
+
+
+def test_gspo_token_gives_each_token_its_own_advantage():
+    # arXiv:2507.18071, section 4.3: what GSPO cannot; with one advantage an answer the two agree.
+    varied = [[a[0] + 0.3 * t for t in range(len(a))] for a in advantages_of(GRPO())]
+    algorithm = GSPOToken(clip_low=0.9, clip_high=9.0)
+    _, gradient = loss_and_gradient(algorithm, loss_inputs(varied), loss_weights(algorithm))
+    rows = []
+    for new, old, advantages in zip(DRAWN["new"], DRAWN["old"], varied, strict=True):
+        s = math.exp(sum(n - o for n, o in zip(new, old, strict=True)) / len(new))
+        rows.append([-s * a / (len(new) * len(DRAWN["new"])) for a in advantages])
+    assert_close(gradient, packed(rows), rtol=1e-9, atol=1e-15)
+
+
+def test_the_defaults_are_the_papers():
+    defaults = {
+        DAPO: {"clip_low": 0.2, "clip_high": 0.28, "normalization": "token", "beta": 0.0},
+        GSPO: {"clip_low": 3e-4, "clip_high": 4e-4, "normalization": "sequence"},
+        SAPO: {"tau_pos": 1.0, "tau_neg": 1.05, "normalization": "sequence"},
+        GMPO: {"clip_low": 0.4, "clip_high": 0.4, "normalization": "sequence"},
+        CISPO: {"clip_low": 1.0, "clip_high": 4.0, "normalization": "token"},
+        DPPO: {"divergence": "tv", "clip_low": 0.2, "clip_high": 0.2, "ratio_cap": 20.0},
+        DrGRPO: {"normalization": "constant"},
+        TopEntropy: {"fraction": 0.2},
+        KLCov: {"fraction": 2e-4, "kl_weight": 1.0},
+        ClipCov: {"fraction": 2e-4, "cov_low": 1.0, "cov_high": 5.0},
+        RLOO: {"kl_estimator": "k1", "kl_in": "reward"},
+        ReinforcePlusPlus: {"kl_estimator": "k1", "kl_in": "reward"},
+        ReinforcePlusPlusBaseline: {"kl_estimator": "k2", "kl_in": "loss"},
+    }
+    for kind, values in defaults.items():
+        assert {name: getattr(kind(), name) for name in values} == values
 
 
 SMOOTH = [
@@ -130,7 +181,10 @@ def test_the_corrections_report_what_they_did():
     assert_close(metrics["mismatch/weight"][inputs.loss_mask], weights.float())
     assert 0 < metrics["mismatch/masked_fraction"][inputs.loss_mask].mean() < 1
     truncating = replace(algorithm, mismatch="token_truncate")
-    assert 0 < truncating.token_metrics(inputs)["mismatch/truncated_fraction"][inputs.loss_mask].mean() < 1
+    truncated = truncating.token_metrics(inputs)["mismatch/truncated_fraction"][inputs.loss_mask]
+    rho = (inputs.old_logprobs - inputs.rollout_logprobs).exp()[inputs.loss_mask]
+    assert torch.equal(truncated, (rho >= 1.2).float())
+    assert 0 < truncated.mean() < 1
 
 
 @pytest.mark.parametrize("kind", ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"])

@@ -119,6 +119,8 @@ def test_a_dual_clip_stops_the_gradient_of_a_bad_token_that_became_much_likelier
     assert (gradient_of(GRPO(dual_clip=3.0), inputs)[3:] == 0).all()
     assert_close(GRPO(dual_clip=3.0).token_loss(inputs)[3:], torch.full((3,), 3.0, dtype=torch.float64))
     # A good token is not concerned.
+    assert GRPO(dual_clip=3.0).token_metrics(inputs)["policy/dual_clip_fraction"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert GRPO(dual_clip=3.0).token_metrics(two_answers(1.5, 1.0))["policy/dual_clip_fraction"].sum() == 0
     good = two_answers(1.5, 1.0)
     assert torch.equal(dual_clipped(good.logprobs, good.advantages, 3.0), good.logprobs)
 
