@@ -11,7 +11,7 @@ whole trajectory is repeated on each of its tokens: with the weights of a sequen
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,10 +29,28 @@ def importance_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
 
 def sequence_sum(values: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
     """The sum over each trajectory's trained tokens, repeated on each token of it. All [T]."""
-    if not len(values):
-        return values
-    sums = values.new_zeros(int(sequence_ids.max()) + 1)
-    return sums.index_add(0, sequence_ids, torch.where(mask, values, 0.0))[sequence_ids]
+    return _SequenceSum.apply(values, sequence_ids, mask) if len(values) else values
+
+
+class _SequenceSum(torch.autograd.Function):
+    """Its adjoint is the same sum, masked last. index_add would do, but adds in another order each time on a GPU."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(sequence_ids, mask)
+        return _repeated_sums(torch.where(mask, values, 0.0), sequence_ids)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        sequence_ids, mask = ctx.saved_tensors
+        return torch.where(mask, _repeated_sums(grad, sequence_ids), 0.0), None, None
+
+
+def _repeated_sums(values: Tensor, sequence_ids: Tensor) -> Tensor:
+    """Summed in float64, in the tokens' order."""
+    _, places, counts = sequence_ids.unique(return_inverse=True, return_counts=True)
+    in_order = values.double()[sequence_ids.argsort(stable=True)]
+    return torch.segment_reduce(in_order, "sum", lengths=counts)[places].to(values.dtype)
 
 
 def sequence_length(sequence_ids: Tensor, mask: Tensor, like: Tensor) -> Tensor:

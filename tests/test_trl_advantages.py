@@ -129,9 +129,9 @@ def test_leave_one_out_advantages_and_their_kl_are_trls(beta):
     ]
     passes = [flat[i : i + GROUP] for i in range(0, 12, GROUP)]
     result = token_advantages(RLOO(beta=beta), list(rewards.view(-1, GROUP)), lengths, passes, lambda value: [value])
-    assert_close(torch.stack([row[0] for group in result for row in group]), theirs, rtol=1e-6, atol=1e-9)
+    assert_close(torch.stack([row[0] for group in result for row in group]), theirs, rtol=1e-9, atol=1e-12)
     if beta == 0:
-        assert_close(torch.cat([leave_one_out(r) for r in rewards.view(-1, GROUP)]), theirs, rtol=1e-6, atol=1e-9)
+        assert_close(torch.cat([leave_one_out(r) for r in rewards.view(-1, GROUP)]), theirs, rtol=1e-9, atol=1e-12)
 
 
 # ---------------------------------------------------------------------- a sampler that differs
@@ -163,7 +163,7 @@ def test_mismatch_weights_are_trls(mode, low, high):
     ids = torch.arange(5).unsqueeze(1).expand(5, 6)[mask.bool()]
     ones = torch.ones(len(ids), dtype=torch.bool)
     ours = mismatch_weight(mode, old[mask.bool()], rollout[mask.bool()], ids, ones, low, high)
-    assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+    assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
     assert len(set(ours.tolist())) > 1
 
 
