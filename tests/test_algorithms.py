@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from slow_losses import (
     ALGORITHMS,
     DRAWN,
@@ -40,6 +41,8 @@ from rl.algorithms.rloo import RLOO
 from rl.algorithms.sapo import SAPO
 from rl.algorithms.sft import SFT
 from rl.algorithms.topr import TOPR
+from rl.binding import build
+from rl.config import RECIPES
 from rl.kl import ESTIMATORS
 from rl.losses import (
     mismatch_weight,
@@ -222,3 +225,24 @@ def test_off_policy_answers_are_left_out_only_where_they_are_bad():
 def test_what_measures_from_the_sampler_already_takes_no_correction_twice(make):
     with pytest.raises(ValueError, match=r"algorithm\.mismatch must be none"):
         make(mismatch="token_truncate")
+
+
+DEVIATING = ("grpo", "dppo_kl")  # DAPO's clip; the thresholds of the other divergence
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("algorithm/*.yaml")), ids=lambda path: path.stem)
+def test_the_recipe_of_an_algorithm_states_its_defaults(path):
+    section = yaml.safe_load(path.read_text())
+    algorithm = build(section, "algorithm")
+    values = {name: value for name, value in section.items() if name != "_target_"}
+    assert {name: getattr(algorithm, name) for name in values} == values
+    assert (algorithm == type(algorithm)()) is (path.stem not in DEVIATING)
+
+
+def test_every_algorithm_is_in_the_table_of_the_docs():
+    text = (RECIPES.parent / "docs" / "algorithms.md").read_text()
+    for path in RECIPES.glob("algorithm/*.yaml"):
+        assert f"`{path.stem}`" in text, path.stem
+    for path in (RECIPES.parent / "rl" / "algorithms").glob("*.py"):
+        if path.stem not in ("__init__", "policy_gradient"):
+            assert f"(../rl/algorithms/{path.name})" in text
