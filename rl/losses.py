@@ -66,7 +66,7 @@ def sequence_mean(values: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
 def sequence_ratio(logprobs: Tensor, old_logprobs: Tensor, sequence_ids: Tensor, mask: Tensor) -> Tensor:
     """GSPO: the likelihood ratio of the whole answer, to the power of one over its length. [T], repeated.
 
-    s_i = (pi(y_i) / pi_old(y_i))^(1/|y_i|) = exp(mean_t log ratio_t)        arXiv:2507.18071, section 4.1
+    s_i = (pi(y_i) / pi_old(y_i))^(1/|y_i|) = exp(mean_t log ratio_t)        arXiv:2507.18071
     """
     return torch.exp(sequence_mean(logprobs - old_logprobs, sequence_ids, mask))
 

@@ -186,7 +186,7 @@ def sft_cost(new, old, rollout, ref, advantage, algorithm):
 
 
 def gspo_cost(new, old, rollout, advantage, algorithm):
-    """arXiv:2507.18071, section 4.1: s = (pi(y) / pi_old(y))^(1/|y|), clipped as a whole."""
+    """arXiv:2507.18071: s = (pi(y) / pi_old(y))^(1/|y|), clipped as a whole."""
     product = 1 + 0j
     for n, o in zip(new, old, strict=True):
         product *= cmath.exp(n - o)
@@ -194,7 +194,7 @@ def gspo_cost(new, old, rollout, advantage, algorithm):
 
 
 def gspo_token_cost(new, old, rollout, advantage, algorithm):
-    """Section 4.3: 1/|y| sum_t of the surrogate with sg[s] pi_t / sg[pi_t]."""
+    """GSPO-token: 1/|y| sum_t of the surrogate with sg[s] pi_t / sg[pi_t]."""
     s = math.exp(sum(real(n) - o for n, o in zip(new, old, strict=True)) / len(new))
     costs = [ppo(s * cmath.exp(n - real(n)), advantage, algorithm.clip_low, algorithm.clip_high) for n in new]
     return sum(costs) / len(costs)

@@ -93,7 +93,7 @@ def test_raft_is_the_cross_entropy_of_what_was_accepted(normalization):
 
 
 def test_gspo_token_gives_each_token_its_own_advantage():
-    # arXiv:2507.18071, section 4.3: what GSPO cannot; with one advantage an answer the two agree.
+    # arXiv:2507.18071: what GSPO cannot; with one advantage an answer the two agree.
     varied = [[a[0] + 0.3 * t for t in range(len(a))] for a in advantages_of(GRPO())]
     algorithm = GSPOToken(clip_low=0.9, clip_high=9.0)
     _, gradient = loss_and_gradient(algorithm, loss_inputs(varied), loss_weights(algorithm))

@@ -13,7 +13,7 @@ from rl.losses import weighted_policy_gradient
 
 @dataclass(frozen=True, kw_only=True)
 class CISPO(GRPO):
-    """L_t = -sg[clip(ratio_t, 1 - clip_low, 1 + clip_high)] A log pi_t        section 3.1
+    """L_t = -sg[clip(ratio_t, 1 - clip_low, 1 + clip_high)] A log pi_t
 
     The rare words at which reasoning forks ("however", "wait") have the largest ratios; PPO's clip drops them first.
     The paper bounds the weight from above only. Its bound is not published; ScaleRL (arXiv:2510.13786) has 5.

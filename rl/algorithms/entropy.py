@@ -22,7 +22,7 @@ from rl.metrics import Gather
 
 @dataclass(frozen=True, kw_only=True)
 class ClipCov(GRPO):
-    """A few random tokens among those that drive entropy down most have no gradient. Section 4 of the paper."""
+    """A few random tokens among those that drive entropy down most have no gradient."""
 
     fraction: float = 2e-4
     cov_low: float = 1.0

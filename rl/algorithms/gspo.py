@@ -15,7 +15,7 @@ from rl.losses import sequence_ratio, with_gradient_of
 class GSPO(GRPO):
     """L_i = -min(s_i A_i, clip(s_i, 1 - clip_low, 1 + clip_high) A_i),  s_i = (pi(y_i) / pi_old(y_i))^(1/|y_i|)
 
-    Section 4.1; the clips of section 5.1.
+    The clips are those of section 5.1.
     """
 
     clip_low: float = 3e-4  # far tighter than PPO's 0.2: a sequence ratio is a geometric mean over its tokens
@@ -28,7 +28,7 @@ class GSPO(GRPO):
 
 @dataclass(frozen=True, kw_only=True)
 class GSPOToken(GSPO):
-    """s_it = sg[s_i] pi_t / sg[pi_t]: the same value, and a gradient by token (section 4.3).
+    """s_it = sg[s_i] pi_t / sg[pi_t]: the same value, and a gradient by token.
 
     With the one advantage of an answer on all of its tokens, loss and gradient are those of GSPO.
     """

@@ -18,7 +18,7 @@ class TOPR(PolicyGradient):
     """L_i = -sg[w_i] A_i log pi(y_i),  A_i = r_i - baseline,  w_i = 1 for A_i >= 0, else min(pi(y_i) / mu(y_i), 1).
 
     mu is the sampler, and the answers may be old: without w_i a bad one would be pushed away for ever. Baseline and
-    rewards say how much bad answers count, which off-policy is more than variance (section 4): a group of equal
+    rewards say how much bad answers count, which off-policy is more than variance: a group of equal
     rewards does have a gradient. Rewards of 1 and 0 with a baseline of 1/2 are the paper's 1 and -1, halved.
     """
 
