@@ -14,13 +14,20 @@ import torch
 from torch import Tensor
 
 from rl.advantages import penalty_before
-from rl.algorithms import Algorithm, NormalizesBatch, PenalizesTokens, SelectsTokens, TokenPass
+from rl.algorithms import Algorithm, NeedsEntropy, NormalizesBatch, PenalizesTokens, SelectsTokens, TokenPass
 from rl.metrics import Gather
 
 
 def needs_passes(algorithm: Algorithm) -> bool:
     """Whether log-probabilities are needed before the advantages, or before the first update: a pass more."""
     return _penalizes(algorithm) is not None or isinstance(algorithm, SelectsTokens)
+
+
+def learns_from_advantages_alone(algorithm: Algorithm) -> bool:
+    """Whether a completion whose advantages are all 0 has no gradient, so that batch.skip_without_advantage may leave
+    it out: neither a reference nor an entropy in the loss, nor a rule for chosen tokens."""
+    needs_entropy = isinstance(algorithm, NeedsEntropy) and algorithm.needs_entropy
+    return not (algorithm.uses_reference or needs_entropy or isinstance(algorithm, SelectsTokens))
 
 
 def token_advantages(

@@ -42,6 +42,7 @@ from rl.algorithms.rloo import RLOO
 from rl.algorithms.sapo import SAPO
 from rl.algorithms.sft import SFT
 from rl.algorithms.topr import TOPR
+from rl.credit import learns_from_advantages_alone
 from rl.kl import ESTIMATORS, reweighted
 from rl.losses import (
     dual_clipped,
@@ -216,17 +217,22 @@ def test_what_stands_on_prompts_does_not_matter(algorithm):
         assert_close(ours, clean, rtol=1e-12, atol=1e-15)
 
 
-BY_ADVANTAGE = [a for a in EVERY if not isinstance(a, SFT | KLCov) and not a.uses_reference]
+BY_ADVANTAGE = [a for a in EVERY if not isinstance(a, SFT) and learns_from_advantages_alone(a)]
 
 
 @pytest.mark.parametrize("algorithm", BY_ADVANTAGE, ids=name_of)
 def test_no_advantage_is_no_gradient(algorithm):
-    # What batch.skip_without_advantage may leave out: all but imitation, distillation and a KL in the loss.
+    # What batch.skip_without_advantage may leave out.
     zeros = [[0.0] * n for n in FLAT_LENGTHS]
     inputs = loss_inputs(zeros, torch.ones(sum(FLAT_LENGTHS) + 2 * len(FLAT_LENGTHS), dtype=torch.bool))
     loss, gradient = loss_and_gradient(algorithm, inputs, loss_weights(algorithm))
     assert float(loss) == 0
     assert (gradient == 0).all()
+
+
+def test_what_learns_from_more_than_advantages_says_so():
+    for algorithm in (GRPO(beta=0.1), GRPO(entropy_bonus=0.1), Distill(), KLCov(), ClipCov(), TopEntropy()):
+        assert not learns_from_advantages_alone(algorithm)
 
 
 def test_sums_and_means_of_answers_ignore_prompts_and_repeat_on_every_token():
@@ -314,6 +320,15 @@ def test_the_entropy_surrogate_follows_the_gradient_of_the_entropy(sampler):
     logprobs = logits.log_softmax(-1)
     exact = torch.autograd.grad((logprobs.exp() * logprobs).sum(), logits)[0]  # of minus the entropy
     assert_close(expected_gradient(loss, old, logits), exact, rtol=1e-10, atol=1e-14)
+
+
+def test_an_entropy_bonus_adds_its_surrogate_and_nothing_else():
+    inputs = loss_inputs(advantages_of(GRPO()))
+    log_ratio = inputs.logprobs - inputs.old_logprobs
+    expected = GRPO().token_loss(inputs) + 0.3 * log_ratio.exp() * (inputs.logprobs + inputs.entropy).detach()
+    assert_close(GRPO(entropy_bonus=0.3).token_loss(inputs), expected, rtol=1e-12, atol=1e-15)
+    assert GRPO(entropy_bonus=0.3).needs_entropy
+    assert not GRPO().needs_entropy
 
 
 # ---------------------------------------------------------------------- what is refused

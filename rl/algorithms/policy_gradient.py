@@ -17,6 +17,7 @@ from rl.losses import (
     clipped_low,
     clipped_surrogate,
     dual_clipped,
+    entropy_surrogate,
     importance_ratio,
     mismatch_weight,
     off_policy_mask,
@@ -25,7 +26,7 @@ from rl.losses import (
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient:
-    """L_t = w_t x policy_loss_t + beta kl_t
+    """L_t = w_t x policy_loss_t + beta kl_t - entropy_bonus H_t
 
     Nobody has to inherit it: four members make an algorithm (rl/algorithms/__init__.py).
     """
@@ -37,6 +38,7 @@ class PolicyGradient:
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     kl_in: Literal["loss", "reward"] = "loss"
     unbiased_kl: bool = False  # DeepSeek-V3.2: the KL in the loss is weighted with the importance ratio
+    entropy_bonus: float = 0.0  # weight of the entropy of the states visited, by its gradient from sampled tokens
     mismatch: MismatchCorrection = "none"  # how a sampler that differs from the trainer is made up for
     mismatch_low: float = 0.0
     mismatch_high: float = 2.0
@@ -48,6 +50,7 @@ class PolicyGradient:
         one_of("kl_estimator", self.kl_estimator, tuple(ESTIMATORS))
         one_of("kl_in", self.kl_in, ("loss", "reward"))
         one_of("mismatch", self.mismatch, get_args(MismatchCorrection))
+        at_least_zero("entropy_bonus", self.entropy_bonus)
         at_least_zero("mismatch_low", self.mismatch_low)
         at_least_zero("off_policy_threshold", self.off_policy_threshold)
         if not self.mismatch_high > self.mismatch_low:
@@ -60,6 +63,10 @@ class PolicyGradient:
     @property
     def uses_reference(self) -> bool:
         return self.beta > 0
+
+    @property
+    def needs_entropy(self) -> bool:
+        return self.entropy_bonus > 0
 
     # ------------------------------------------------------------------ what an algorithm may replace
 
@@ -80,13 +87,15 @@ class PolicyGradient:
             loss = loss * self.mismatch_weight(inputs)
         if not math.isinf(self.off_policy_threshold):
             loss = loss * self._is_near(inputs)
-        if not self.uses_reference or self.kl_in == "reward":
-            return loss
-        assert inputs.ref_logprobs is not None, "beta > 0 needs the reference's log-probabilities"
-        estimate = ESTIMATORS[self.kl_estimator](inputs.logprobs, inputs.ref_logprobs)
-        if self.unbiased_kl:
-            estimate = reweighted(estimate, importance_ratio(inputs.logprobs, inputs.old_logprobs))
-        return loss + self.beta * estimate
+        ratio = importance_ratio(inputs.logprobs, inputs.old_logprobs)
+        if self.needs_entropy:
+            assert inputs.entropy is not None, "entropy_bonus > 0 needs the entropy"
+            loss = loss + self.entropy_bonus * entropy_surrogate(inputs.logprobs, inputs.entropy, ratio)
+        if self.uses_reference and self.kl_in == "loss":
+            assert inputs.ref_logprobs is not None, "beta > 0 needs the reference's log-probabilities"
+            estimate = ESTIMATORS[self.kl_estimator](inputs.logprobs, inputs.ref_logprobs)
+            loss = loss + self.beta * (reweighted(estimate, ratio) if self.unbiased_kl else estimate)
+        return loss
 
     def mismatch_weight(self, inputs: LossInputs) -> Tensor:
         """[T], without gradient."""
