@@ -20,7 +20,7 @@ from data.problem import Problem
 from data.prompts import PromptBuilder
 from rl import distributed
 from rl.algorithms.sft import SFT
-from rl.batch import Trajectory, build_micro_batches
+from rl.batch import Trajectory, build_micro_batches, trajectory
 from rl.binding import build, locate
 from rl.config import LoraConfig, TrainConfig
 from rl.engine import PolicyEngine
@@ -120,7 +120,7 @@ def example_trajectories(
     for position in range(step * count + distributed.rank(), (step + 1) * count, distributed.world_size()):
         problem, answer = examples[position % len(examples)]
         answer_ids = prompts.encode_answer(answer)
-        items.append(Trajectory(prompts.build(problem, position).token_ids, answer_ids, [0.0] * len(answer_ids), 1.0))
+        items.append(trajectory(prompts.build(problem, position).token_ids, answer_ids, [0.0] * len(answer_ids), 1.0))
     return items
 
 

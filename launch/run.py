@@ -277,7 +277,7 @@ def build_parts(config: TrainConfig, path: str, algorithm: Algorithm, inputs: In
         policy_model,
         engine=config.engine.name,
         optimizer=config.optimizer,
-        steps=config.steps,
+        steps=config.steps * config.batch.updates,
         temperature=config.params.temperature,
         reference=models.reference_model(config, path) if needs_reference else None,
         autocast=config.engine.name == "ddp" and config.model.dtype == "bfloat16",

@@ -13,17 +13,15 @@ Over the whole batch, all ranks together, the weights sum to 1 (token and sequen
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from rl.algorithms import Algorithm, Normalization
-from rl.experience import ScoredGroup
+from rl.algorithms import Normalization, TokenPass
 from rl.metrics import Gather
 
 
@@ -34,11 +32,26 @@ class Trajectory:
     prompt_ids: Sequence[int]  # [P]
     completion_ids: Sequence[int]  # [C]
     rollout_logprobs: Sequence[float]  # [C], nats
-    advantage: float
+    advantages: Tensor  # [C] float64
+    scores: TokenPass | None = None  # of a pass before the first update, where there is one
+    selected: Tensor | None = None  # [C] bool, see LossInputs
 
     @property
     def length(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether any of its tokens has an advantage."""
+        return bool(self.advantages.any())
+
+
+def trajectory(
+    prompt_ids: Sequence[int], completion_ids: Sequence[int], rollout_logprobs: Sequence[float], advantage: float
+) -> Trajectory:
+    """One whose tokens all have the same advantage."""
+    advantages = torch.full((len(completion_ids),), advantage, dtype=torch.float64)
+    return Trajectory(prompt_ids, completion_ids, rollout_logprobs, advantages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,22 @@ class MicroBatch:
     rollout_logprobs: Tensor  # float32, nats; 0 on prompts
     advantages: Tensor  # float32
     loss_weights: Tensor  # float32; 0 on prompts
+    old_logprobs: Tensor | None = None  # float32, nats; 0 on prompts. None: those of the pass itself
+    ref_logprobs: Tensor | None = None  # the same of the reference; None: not known yet
+    selected: Tensor | None = None  # bool, see LossInputs
 
     def to(self, device: torch.device | str) -> MicroBatch:
-        return MicroBatch(*(getattr(self, name).to(device) for name in self.__slots__))
+        columns: dict[str, Tensor | None] = {name: getattr(self, name) for name in self.__slots__}
+        moved: dict[str, Any] = {
+            name: column if column is None else column.to(device) for name, column in columns.items()
+        }
+        return MicroBatch(**moved)
+
+    def per_trajectory(self, values: Tensor) -> list[Tensor]:
+        """[T] of its tokens -> [C] of each of its trajectories, in the order in which it was given them."""
+        ids = self.sequence_ids[self.loss_mask]
+        sizes = ids.unique_consecutive(return_counts=True)[1]
+        return list(values[self.loss_mask].split(sizes.tolist()))
 
     @property
     def lengths(self) -> list[int]:
@@ -78,21 +104,6 @@ class Totals:
 
     tokens: int  # completion tokens
     sequences: int
-
-
-def trajectories(groups: Sequence[ScoredGroup], algorithm: Algorithm) -> list[Trajectory]:
-    """The scored completions of each group with their advantages. One without a reward (a grader failed) is left out,
-    also from the group's mean."""
-    result = []
-    for scored in groups:
-        valid = [i for i, reward in enumerate(scored.rewards) if not math.isnan(reward)]
-        if not valid:
-            continue
-        advantages = algorithm.advantages(torch.tensor([scored.rewards[i] for i in valid], dtype=torch.float64))
-        for i, advantage in zip(valid, advantages.tolist(), strict=True):
-            done = scored.group.completions[i]
-            result.append(Trajectory(scored.group.prompt.token_ids, done.token_ids, done.logprobs, advantage))
-    return result
 
 
 def token_weight(length: int, totals: Totals, normalization: Normalization, max_tokens: int) -> float:
@@ -129,7 +140,20 @@ def micro_batch(items: Sequence[Trajectory], weights: Sequence[float], share_pro
     loss_mask = offsets >= (lengths - trained)[sequence_ids]
     logprobs = torch.zeros(len(offsets))
     logprobs[loss_mask] = torch.tensor([value for one in segments if one.item for value in one.item.rollout_logprobs])
-    advantages = torch.tensor([one.item.advantage if one.item else 0.0 for one in segments], dtype=torch.float32)
+    own = [one.item for one in segments if one.item is not None]
+
+    def column(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor | None:
+        """[T] from [C] of each trajectory; None where any has none."""
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        values = torch.zeros(len(offsets), dtype=dtype)
+        values[loss_mask] = torch.cat(known).to(dtype)
+        return values
+
+    advantages = column([item.advantages for item in own], torch.float32)
+    assert advantages is not None
+    scores = [item.scores for item in own]
     return MicroBatch(
         token_ids=torch.tensor([token for segment in segments for token in segment.token_ids]),
         positions=offsets + torch.tensor([segment.start for segment in segments])[sequence_ids],
@@ -138,8 +162,11 @@ def micro_batch(items: Sequence[Trajectory], weights: Sequence[float], share_pro
         parents=torch.tensor([segment.parent for segment in segments]),
         loss_mask=loss_mask,
         rollout_logprobs=logprobs,
-        advantages=advantages[sequence_ids] * loss_mask,
+        advantages=advantages,
         loss_weights=torch.tensor([segment.weight for segment in segments])[sequence_ids] * loss_mask,
+        old_logprobs=column([one.old_logprobs if one else None for one in scores], torch.float32),
+        ref_logprobs=column([one.ref_logprobs if one else None for one in scores], torch.float32),
+        selected=column([item.selected for item in own], torch.bool),
     )
 
 
@@ -193,6 +220,16 @@ def by_prompt(items: Sequence[Trajectory], max_tokens: int) -> list[list[Traject
     return parts
 
 
+def packed(
+    items: Sequence[Trajectory], tokens_per_micro_batch: int, share_prompts: bool, gather: Gather
+) -> list[list[Trajectory]]:
+    """Collective: the trajectories of each micro-batch, equally many micro-batches on every rank: short ranks pad with
+    two tokens that weigh nothing."""
+    parts = (by_prompt if share_prompts else by_token_budget)(items, tokens_per_micro_batch)
+    wanted = max(1, *cast(list[int], gather(len(parts))))
+    return parts + [[nothing()] for _ in range(wanted - len(parts))]
+
+
 def build_micro_batches(
     items: Sequence[Trajectory],
     normalization: Normalization,
@@ -214,22 +251,25 @@ def build_micro_batches(
     own = (sum(len(item.completion_ids) for item in items), len(items))
     counts = cast(list[tuple[int, int]], gather(own))
     totals = Totals(*(sum(column) for column in zip(*counts, strict=True)))
-    used = [item for item in items if not (skip_without_advantage and item.advantage == 0)]
-    batches = [
-        micro_batch(
-            part,
-            [token_weight(len(i.completion_ids), totals, normalization, max_completion_tokens) for i in part],
-            share_prompts,
-        )
-        for part in (by_prompt if share_prompts else by_token_budget)(used, tokens_per_micro_batch)
-    ]
-    wanted = max(1, *cast(list[int], gather(len(batches))))
-    return batches + [empty_micro_batch() for _ in range(wanted - len(batches))]
+    used = {id(item) for item in items if item.teaches or not skip_without_advantage}
+
+    def weight(item: Trajectory) -> float:
+        if id(item) not in used:  # padding
+            return 0.0
+        return token_weight(len(item.completion_ids), totals, normalization, max_completion_tokens)
+
+    parts = packed([item for item in items if id(item) in used], tokens_per_micro_batch, share_prompts, gather)
+    return [micro_batch(part, [weight(item) for item in part], share_prompts) for part in parts]
+
+
+def nothing() -> Trajectory:
+    """Two tokens, to be given no weight: lets a rank without work take part in the collectives of a pass."""
+    zero = torch.zeros(1)
+    return Trajectory([0], [0], [0.0], zero, TokenPass(zero, zero, zero, zero), zero.bool())
 
 
 def empty_micro_batch() -> MicroBatch:
-    """Two tokens that weigh nothing: lets a rank without work take part in the collectives of a pass."""
-    return micro_batch([Trajectory([0], [0], [0.0], 0.0)], [0.0])
+    return micro_batch([nothing()], [0.0])
 
 
 def padding_fraction(padded_tokens: int, batches: Sequence[MicroBatch]) -> float:

@@ -111,9 +111,16 @@ class BatchConfig:
     tokens_per_micro_batch: int = 8192  # of one forward pass, prompts included: once for a group where they are shared
     # Leave completions of advantage 0 out of the passes: same gradient in less time; policy/* then speak of the rest.
     skip_without_advantage: bool = False
+    mini_batches: int = 1  # parts of a step's groups, with an optimizer step for each
+    epochs: int = 1  # passes over a step's groups; more than one optimizer step takes a pass more, for old_logprobs
 
     def __post_init__(self) -> None:
-        at_least("batch", self, prompts=1, tokens_per_micro_batch=1)
+        at_least("batch", self, prompts=1, tokens_per_micro_batch=1, mini_batches=1, epochs=1)
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps in a step."""
+        return self.mini_batches * self.epochs
 
 
 @dataclass(kw_only=True)
@@ -261,12 +268,18 @@ def batch_arithmetic(config: TrainConfig, world_size: int) -> str:
             f"({best} prompts x {group} completions = {best * group} completions a step, "
             f"{best * group // world_size} a rank)"
         )
+    if config.batch.mini_batches > prompts // world_size:
+        raise ValueError(
+            f"batch.mini_batches={config.batch.mini_batches} is more than the {prompts // world_size} prompts of a "
+            f"rank, and a group is never cut: take at most batch.mini_batches={prompts // world_size}"
+        )
     rank_completions = prompts * group // world_size
     longest = config.data.max_prompt_tokens + config.params.max_tokens
     passes = math.ceil(rank_completions / max(1, config.batch.tokens_per_micro_batch // longest))
     return (
         f"{prompts} prompts x {group} completions = {prompts * group} completions a step, {rank_completions} a rank, "
         f"at most {passes} micro-batches of {config.batch.tokens_per_micro_batch:,} tokens"
+        + (f", {config.batch.updates} updates" if config.batch.updates > 1 else "")
     )
 
 

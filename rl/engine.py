@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rl import distributed
-from rl.algorithms import Algorithm, LossInputs
-from rl.batch import MicroBatch, Trajectory, micro_batch, padding_fraction
+from rl.algorithms import Algorithm, LossInputs, ReportsTokens
+from rl.batch import MicroBatch, micro_batch, padding_fraction, trajectory
 from rl.config import OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
@@ -91,9 +92,13 @@ class PolicyEngine:
     # ------------------------------------------------------------------ log-probabilities and the update
 
     @torch.no_grad()
+    def scores(self, micro_batches: Sequence[MicroBatch]) -> list[TokenScores]:
+        """Log-probabilities and entropies under the current weights, of each micro-batch."""
+        return [self._scores(self.policy, batch.to(self.device)) for batch in micro_batches]
+
     def logprobs(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
         """Under the current weights; per micro-batch [T] float32, nats, 0 outside the loss mask."""
-        return [self._scores(self.policy, batch.to(self.device)).logprobs for batch in micro_batches]
+        return [scores.logprobs for scores in self.scores(micro_batches)]
 
     @torch.no_grad()
     def reference_logprobs(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
@@ -112,20 +117,22 @@ class PolicyEngine:
 
         What a sampler that holds the same weights must give for the same tokens. Equal on all ranks.
         """
-        item = Trajectory(token_ids[:1], token_ids[1:], [0.0] * (len(token_ids) - 1), 0.0)
+        item = trajectory(token_ids[:1], token_ids[1:], [0.0] * (len(token_ids) - 1), 0.0)
         batch = micro_batch([item], [0.0]).to(self.device)
         with self._autocast():
             logprobs, _, _ = self.policy(batch, temperature=1.0)
         return logprobs[batch.loss_mask].tolist()
 
-    def update(self, micro_batches: Sequence[MicroBatch], algorithm: Algorithm) -> Tally:
-        """One optimizer step on the whole batch. Gives this rank's share of the metrics.
+    def update(self, micro_batches: Sequence[MicroBatch], algorithm: Algorithm, *, is_scored: bool = False) -> Tally:
+        """One optimizer step on all micro-batches. Gives this rank's share of the metrics.
 
-        With one update per batch the log-probabilities before it are those of the pass itself, so there is no
-        separate pass for old_logprobs.
+        is_scored: a pass before has given them old_logprobs, and ref_logprobs if they are used. Without it the
+        log-probabilities before the update are those of its own pass, and the reference is run here.
         """
         references: Sequence[Tensor | None] = [None] * len(micro_batches)
-        if algorithm.uses_reference:
+        if is_scored:
+            references = [batch.to(self.device).ref_logprobs for batch in micro_batches]
+        elif algorithm.uses_reference:
             references = self.reference_logprobs(micro_batches)
         tally = Tally()
         self._set_lr(self.settings.lr_at(self.step, self.steps))
@@ -133,7 +140,8 @@ class PolicyEngine:
         for i, batch in enumerate(micro_batches):
             is_last = i == len(micro_batches) - 1
             with self._accumulating(is_last):
-                loss = self._loss(batch.to(self.device), algorithm, references[i], tally)
+                batch = batch.to(self.device)
+                loss = self._loss(replace(batch, ref_logprobs=references[i]), algorithm, tally)
                 self._backward(loss, is_last)
             total_loss += loss.item()
         _refuse_non_finite(total_loss, "loss", self.step)
@@ -155,15 +163,15 @@ class PolicyEngine:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
-    def _loss(self, batch: MicroBatch, algorithm: Algorithm, reference: Tensor | None, tally: Tally) -> Tensor:
+    def _loss(self, batch: MicroBatch, algorithm: Algorithm, tally: Tally) -> Tensor:
         def loss_of(logprobs: Tensor, index: Tensor) -> Tensor:
-            inputs = _loss_inputs(batch, logprobs, reference, index)
+            inputs = _loss_inputs(batch, logprobs, index)
             return (batch.loss_weights[index] * algorithm.token_loss(inputs)).sum()
 
         with self._autocast():
             logprobs, entropy, loss = self.policy(batch, loss_of)
         everything = torch.arange(len(logprobs), device=logprobs.device)
-        inputs = _loss_inputs(batch, logprobs.detach(), reference, everything)
+        inputs = _loss_inputs(batch, logprobs.detach(), everything)
         _add_token_metrics(tally, inputs, entropy, batch.loss_weights > 0, algorithm)
         return loss
 
@@ -270,16 +278,17 @@ class PolicyEngine:
         self.step = saved["step"]
 
 
-def _loss_inputs(batch: MicroBatch, logprobs: Tensor, reference: Tensor | None, index: Tensor) -> LossInputs:
+def _loss_inputs(batch: MicroBatch, logprobs: Tensor, index: Tensor) -> LossInputs:
     """Of the tokens at these places of the batch."""
     return LossInputs(
         logprobs=logprobs,
-        old_logprobs=logprobs.detach(),
+        old_logprobs=logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs[index],
         rollout_logprobs=batch.rollout_logprobs[index],
-        ref_logprobs=None if reference is None else reference[index],
+        ref_logprobs=None if batch.ref_logprobs is None else batch.ref_logprobs[index],
         advantages=batch.advantages[index],
         sequence_ids=batch.sequence_ids[index],
         loss_mask=batch.loss_mask[index],
+        selected=None if batch.selected is None else batch.selected[index],
     )
 
 
@@ -303,10 +312,12 @@ def _add_token_metrics(
     ratio = importance_ratio(logprobs, inputs.old_logprobs)
     values = {
         "policy/entropy": entropy,
-        "policy/clip_low_fraction": clipped_low(ratio, inputs.advantages, algorithm.clip_low).double(),
-        "policy/clip_high_fraction": clipped_high(ratio, inputs.advantages, algorithm.clip_high).double(),
+        "policy/clip_low_fraction": clipped_low(ratio, inputs.advantages, algorithm.clip_low),
+        "policy/clip_high_fraction": clipped_high(ratio, inputs.advantages, algorithm.clip_high),
         "mismatch/kl_rollout": k3(inputs.rollout_logprobs, inputs.old_logprobs),
     }
+    if isinstance(algorithm, ReportsTokens):
+        values |= algorithm.token_metrics(inputs)
     if inputs.ref_logprobs is not None:
         values["policy/kl_ref"] = k3(logprobs, inputs.ref_logprobs)
     for name, value in values.items():

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from rl import checkpoint, distributed
 from rl.algorithms import Algorithm
-from rl.batch import build_micro_batches, trajectories
 from rl.collect import Scoring, collect
 from rl.config import TrainConfig
 from rl.console import Console
@@ -30,6 +29,7 @@ from rl.record import write_rollouts
 from rl.rollout import ProvesWeights, RolloutEngine
 from rl.scoring import RewardBroken
 from rl.tracking import Tracker
+from rl.update import update
 
 CURVES_EVERY = 10  # steps
 EVAL_SEED = 1_000_003  # evaluation draws other numbers than training from the same recipe seed
@@ -140,19 +140,17 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
             groups = collect(prompts, parts.rollout, parts.scoring, config.params, seed=config.seed, time=run.time)
         record(step, groups, run)
         with run.time("update"):
-            micro_batches = build_micro_batches(
-                trajectories(groups, parts.algorithm),
-                parts.algorithm.normalization,
-                tokens_per_micro_batch=config.batch.tokens_per_micro_batch,
+            tally = update(
+                groups,
+                parts.policy,
+                parts.algorithm,
+                config.batch,
                 max_completion_tokens=config.params.max_tokens,
                 gather=distributed.gather,
-                share_prompts=parts.policy.shares_prompts,
-                skip_without_advantage=config.batch.skip_without_advantage and not parts.algorithm.uses_reference,
             )
-            tally = parts.policy.update(micro_batches, parts.algorithm)
             run.next_step = step + 1  # from here on a checkpoint is of this step
         with run.time("sync"):
-            sync(parts, step + 1)
+            sync(parts, parts.policy.step)
     tally.merge(rollout_tally(groups))
     log(step, tally, groups, run)
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 import rl.head as head_module
 from rl.attention import PACKED, can_share_prompts, layout, padded_tokens
-from rl.batch import MicroBatch, Trajectory, build_micro_batches, by_prompt, micro_batch, padding_fraction
+from rl.batch import MicroBatch, Trajectory, build_micro_batches, by_prompt, micro_batch, padding_fraction, trajectory
 from rl.policy import Policy, compile_layers, is_packed, load_model, token_logprobs
 
 
@@ -28,7 +28,7 @@ def draw_trajectories(groups: int = 3, longest: int = 20, sizes: tuple[int, ...]
         prompt = [draw.randrange(300) for _ in range(draw.randint(6, 14))]
         for _ in range(size):
             answer = [draw.randrange(300) for _ in range(draw.randint(1, longest))]
-            items.append(Trajectory(prompt, answer, [-1.0] * len(answer), draw.gauss(0, 1)))
+            items.append(trajectory(prompt, answer, [-1.0] * len(answer), draw.gauss(0, 1)))
     return items
 
 
@@ -41,7 +41,8 @@ def plain_loss(model: nn.Module, items: list[Trajectory], temperature: float) ->
         places = torch.arange(len(item.prompt_ids), ids.shape[1])
         logprobs.append(scores[places - 1, ids[0, places]])
         entropies.append(-(scores[places - 1].exp() * scores[places - 1]).sum(-1))
-    loss = torch.stack([sequence_loss(item.advantage, own) for item, own in zip(items, logprobs, strict=True)]).sum()
+    pairs = zip(items, logprobs, strict=True)
+    loss = torch.stack([sequence_loss(float(item.advantages[0]), own) for item, own in pairs]).sum()
     return loss, torch.cat(logprobs), torch.cat(entropies)
 
 
@@ -197,7 +198,7 @@ def test_a_prompt_of_one_trajectory_is_not_taken_apart():
 
 
 def test_the_token_before_the_first_of_a_completion_is_the_last_of_its_prompt():
-    one, two = (Trajectory([7, 8, 9], [n, n], [0.0] * 2, 1.0) for n in (1, 2))
+    one, two = (trajectory([7, 8, 9], [n, n], [0.0] * 2, 1.0) for n in (1, 2))
     batch = micro_batch([one, two], [1.0, 1.0], share_prompts=True)
     assert batch.token_ids.tolist() == [7, 8, 9, 1, 1, 2, 2]
     assert batch.positions.tolist() == [0, 1, 2, 3, 4, 3, 4]
@@ -206,7 +207,7 @@ def test_the_token_before_the_first_of_a_completion_is_the_last_of_its_prompt():
 
 
 def test_parts_hold_their_budget_with_each_prompt_counted_once():
-    items = [Trajectory([group] * 50, [1] * 10, [0.0] * 10, 1.0) for group in (1, 2) for _ in range(8)]
+    items = [trajectory([group] * 50, [1] * 10, [0.0] * 10, 1.0) for group in (1, 2) for _ in range(8)]
     parts = by_prompt(items, 100)
     assert [len(part) for part in parts] == [5, 3, 5, 3]  # 50 + 5 x 10; a prompt goes with the rest of its group
     assert [len(part) for part in by_prompt(items, 260)] == [16]
@@ -234,7 +235,7 @@ def test_sharing_changes_neither_the_weights_nor_the_tokens_that_are_trained():
 def test_little_of_attention_is_padding_though_lengths_differ_eightfold():
     draw = random.Random(1)
     items = [
-        Trajectory([group] * 20, [1] * n, [0.0] * n, 1.0)
+        trajectory([group] * 20, [1] * n, [0.0] * n, 1.0)
         for group in range(8)
         for n in (draw.randint(12, 96) for _ in range(8))
     ]

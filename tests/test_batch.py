@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from rl import update
+from rl.algorithms import TokenPass
 from rl.algorithms.dr_grpo import DrGRPO
 from rl.algorithms.grpo import GRPO
 from rl.batch import (
@@ -21,9 +24,10 @@ from rl.batch import (
     empty_micro_batch,
     micro_batch,
     padding_fraction,
-    trajectories,
+    trajectory,
 )
 from rl.experience import Group, ScoredGroup
+from rl.update import with_advantages
 
 NORMALIZATIONS = ["token", "sequence", "constant"]
 MAX_TOKENS = 20  # of a completion
@@ -36,14 +40,14 @@ def draw_trajectories(count: int, seed: int = 0) -> list[Trajectory]:
         size = draw.randint(1, MAX_TOKENS)
         prompt = [draw.randrange(100) for _ in range(draw.randint(1, 9))]
         answer = [draw.randrange(100) for _ in range(size)]
-        items.append(Trajectory(prompt, answer, [-1 - i / 10] * size, 0.0 if i % 4 == 3 else draw.gauss(0, 1)))
+        items.append(trajectory(prompt, answer, [-1 - i / 10] * size, 0.0 if i % 4 == 3 else draw.gauss(0, 1)))
     return items
 
 
 def on_ranks(shares: list[list[Trajectory]], normalization, budget: int = 60, skip: bool = False):
     """build_micro_batches as each of several ranks would see it: every gather brings all ranks' values together."""
     counts = [(sum(len(item.completion_ids) for item in share), len(share)) for share in shares]
-    used = [[item for item in share if not (skip and item.advantage == 0)] for share in shares]
+    used = [[item for item in share if not (skip and item.advantages[0] == 0)] for share in shares]
     sizes = [len(by_token_budget(share, budget)) for share in used]
 
     def one(rank: int) -> list[MicroBatch]:
@@ -74,6 +78,11 @@ def weighted_sum(batches: list[MicroBatch]) -> float:
 # ---------------------------------------------------------------------- groups to trajectories
 
 
+def trajectories(groups, algorithm):
+    rows = with_advantages(*update.trajectories(groups), algorithm, gather=None)
+    return [item for row in rows for item in row]
+
+
 def scored_group(rewards, make_prompt, make_completion) -> ScoredGroup:
     completions = tuple(make_completion(text) for text in "abcdefgh"[: len(rewards)])
     return ScoredGroup(Group(make_prompt(), completions), tuple(rewards), {"right": tuple(rewards)})
@@ -81,7 +90,7 @@ def scored_group(rewards, make_prompt, make_completion) -> ScoredGroup:
 
 def test_a_trajectory_is_the_completion_with_its_prompt_and_its_advantage(make_prompt, make_completion):
     items = trajectories([scored_group([1.0, 0.0, 0.0, 0.0], make_prompt, make_completion)], DrGRPO())
-    assert [item.advantage for item in items] == [0.75, -0.25, -0.25, -0.25]
+    assert [item.advantages[0] for item in items] == [0.75, -0.25, -0.25, -0.25]
     assert [list(item.completion_ids) for item in items] == [[97], [98], [99], [100]]
     assert all(tuple(item.prompt_ids) == (1, 2, 3) and item.length == 4 for item in items)
 
@@ -92,7 +101,7 @@ def test_a_completion_without_a_reward_leaves_no_trace(algorithm, make_prompt, m
     items = trajectories([with_it], algorithm)
     assert [list(item.completion_ids) for item in items] == [[97], [99], [100]]
     alone = scored_group([1.0, 0.0, 0.5], make_prompt, make_completion)
-    assert [i.advantage for i in items] == [i.advantage for i in trajectories([alone], algorithm)]
+    assert [i.advantages[0] for i in items] == [i.advantages[0].item() for i in trajectories([alone], algorithm)]
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -122,7 +131,7 @@ def test_groups_and_trajectories_are_left_as_they_were(normalization, make_promp
     items_before, order = copy.deepcopy(items), list(map(id, items))
     on_ranks([items], normalization, skip=True)
     by_token_budget(items, 60)  # sorts, but not its argument
-    assert items == items_before
+    assert repr(items) == repr(items_before)
     assert list(map(id, items)) == order
 
 
@@ -135,7 +144,7 @@ def test_a_group_without_any_reward_gives_no_trajectories(make_prompt, make_comp
 
 def test_a_micro_batch_by_hand():
     batch = micro_batch(
-        [Trajectory([5, 6], [7], [-0.5], 2.0), Trajectory([8], [9, 10], [-1.0, -2.0], -3.0)], [0.5, 0.1]
+        [trajectory([5, 6], [7], [-0.5], 2.0), trajectory([8], [9, 10], [-1.0, -2.0], -3.0)], [0.5, 0.1]
     )
     assert batch.token_ids.tolist() == [5, 6, 7, 8, 9, 10]
     assert batch.positions.tolist() == [0, 1, 2, 0, 1, 2]
@@ -153,9 +162,15 @@ def test_a_micro_batch_has_the_types_it_promises_and_keeps_them_on_another_devic
         "token_ids": torch.int64, "positions": torch.int64, "sequence_ids": torch.int64, "cu_seqlens": torch.int32,
         "parents": torch.int64,
         "loss_mask": torch.bool, "rollout_logprobs": torch.float32, "advantages": torch.float32,
-        "loss_weights": torch.float32,
+        "loss_weights": torch.float32, "old_logprobs": torch.float32, "ref_logprobs": torch.float32,
+        "selected": torch.bool,
     }  # fmt: skip
-    batch = micro_batch(draw_trajectories(3), [0.1, 0.2, 0.3])
+    items = [
+        replace(item, scores=TokenPass(*[torch.ones(n) * i for i in range(4)]), selected=torch.ones(n) > 0)
+        for item in draw_trajectories(3)
+        for n in [len(item.completion_ids)]
+    ]
+    batch = micro_batch(items, [0.1, 0.2, 0.3])
     moved = batch.to("meta")
     assert set(dtypes) == set(MicroBatch.__slots__)
     for name, dtype in dtypes.items():
@@ -169,7 +184,7 @@ def test_every_completion_token_keeps_its_own_rollout_logprob_when_lengths_are_s
     items = []
     for i in range(12):
         tokens = [1000 * (i + 1) + t for t in range(draw.randint(1, MAX_TOKENS))]  # each token once in the batch
-        items.append(Trajectory([0] * draw.randint(1, 5), tokens, [-token / 16 for token in tokens], float(i + 1)))
+        items.append(trajectory([0] * draw.randint(1, 5), tokens, [-token / 16 for token in tokens], float(i + 1)))
     (batches,) = on_ranks([items], "token")
     for batch in batches:
         tokens = batch.token_ids[batch.loss_mask].double()
@@ -189,7 +204,7 @@ def test_an_empty_micro_batch_weighs_nothing_and_has_a_token_to_compute():
 
 
 def test_the_weights_of_two_answers_of_one_and_three_tokens_by_hand():
-    items = [Trajectory([0], [1], [0.0], 1.0), Trajectory([0], [1, 2, 3], [0.0] * 3, 1.0)]
+    items = [trajectory([0], [1], [0.0], 1.0), trajectory([0], [1, 2, 3], [0.0] * 3, 1.0)]
     expected = {"token": [1 / 4, 1 / 4], "sequence": [1 / 2, 1 / 6], "constant": [1 / 40, 1 / 40]}
     for normalization in NORMALIZATIONS:
         ((batch,),) = on_ranks([items], normalization)
@@ -224,7 +239,7 @@ def test_order_packing_micro_batches_and_ranks_change_nothing(normalization):
 def test_trajectories_left_out_for_want_of_an_advantage_still_count_in_the_weights(normalization):
     items = draw_trajectories(14)
     (every,), (some,) = on_ranks([items], normalization), on_ranks([items], normalization, skip=True)
-    kept = {tuple(item.completion_ids): item for item in items if item.advantage}
+    kept = {tuple(item.completion_ids): item for item in items if item.advantages[0]}
     assert sum(len(batch.lengths) for batch in some) == len(kept) < len(items)
 
     def weights(batches: list[MicroBatch]) -> dict[tuple[int, ...], float]:
@@ -250,14 +265,14 @@ def test_every_trajectory_is_in_exactly_one_micro_batch_within_the_budget():
 
 
 def test_a_budget_can_be_used_to_the_last_token():
-    three = [Trajectory([0] * 5, [1] * 15, [0.0] * 15, 1.0) for _ in range(3)]
+    three = [trajectory([0] * 5, [1] * 15, [0.0] * 15, 1.0) for _ in range(3)]
     assert [len(part) for part in by_token_budget(three, 60)] == [3]
     assert [len(part) for part in by_token_budget(three, 59)] == [2, 1]
     assert by_token_budget([], 60) == []
 
 
 def test_a_trajectory_longer_than_the_budget_has_a_micro_batch_of_its_own():
-    long, short = Trajectory([0] * 50, [1] * 50, [0.0] * 50, 1.0), Trajectory([0], [1], [0.0], 1.0)
+    long, short = trajectory([0] * 50, [1] * 50, [0.0] * 50, 1.0), trajectory([0], [1], [0.0], 1.0)
     assert by_token_budget([short, long, short], 60) == [[long], [short, short]]
 
 
@@ -270,7 +285,7 @@ def test_lengths_fall_from_one_micro_batch_to_the_next_so_little_is_padding():
 
 
 def test_padding_fraction_by_hand():
-    batch = micro_batch([Trajectory([0], [1], [0.0], 1.0), Trajectory([0], [1, 2, 3], [0.0] * 3, 1.0)], [1.0, 1.0])
+    batch = micro_batch([trajectory([0], [1], [0.0], 1.0), trajectory([0], [1, 2, 3], [0.0] * 3, 1.0)], [1.0, 1.0])
     assert padding_fraction(8, [batch]) == 0.25  # 6 tokens in two rows of 4
 
 
@@ -292,7 +307,7 @@ def test_a_batch_in_which_nothing_was_scored_is_one_pass_that_weighs_nothing(nor
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_a_rank_left_with_nothing_to_learn_pads_and_the_other_ranks_weights_stay(normalization):
     items = draw_trajectories(12)
-    idle = [Trajectory(item.prompt_ids, item.completion_ids, item.rollout_logprobs, 0.0) for item in items[:4]]
+    idle = [trajectory(item.prompt_ids, item.completion_ids, item.rollout_logprobs, 0.0) for item in items[:4]]
     every, some = (on_ranks([items, idle], normalization, skip=skip) for skip in (False, True))
     assert len(some[0]) == len(some[1]) > 1
     assert all(float(batch.loss_weights.sum()) == 0 for batch in some[1])

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from update_on_ranks import ALGORITHMS, LONGEST, PROBE, build_engine, trajectories
 
-from rl.batch import Trajectory, build_micro_batches
+from rl.batch import Trajectory, build_micro_batches, trajectory
 from rl.config import OptimizerConfig
 from rl.distributed import FailedTogether
 from rl.engine import PolicyEngine
@@ -339,7 +339,7 @@ def test_the_loss_of_an_update_is_minus_the_mean_advantage_and_its_metrics_are_t
     row = engine.update(batches, ALGORITHMS["grpo"]).reduce(lambda own: [own])
     num_tokens = sum(len(item.completion_ids) for item in items)
     assert row["policy/loss"] == pytest.approx(
-        -sum(item.advantage * len(item.completion_ids) for item in items) / num_tokens, rel=1e-5
+        -sum(float(item.advantages[0]) * len(item.completion_ids) for item in items) / num_tokens, rel=1e-5
     )  # the ratio is 1
     assert row["policy/entropy"] == pytest.approx(float(scores.entropy[mask].mean()), rel=1e-5)
     difference = -5.0 - scores.logprobs[mask].detach()  # k3 with the sampler as the policy that drew them
@@ -353,7 +353,7 @@ def test_the_loss_of_an_update_is_minus_the_mean_advantage_and_its_metrics_are_t
 def test_a_batch_without_any_advantage_leaves_fresh_weights_as_they_are(model_path, skip):
     engine = engine_of(model_path)
     before = copies(engine)
-    items = [Trajectory(i.prompt_ids, i.completion_ids, i.rollout_logprobs, 0.0) for i in trajectories(0)]
+    items = [trajectory(i.prompt_ids, i.completion_ids, i.rollout_logprobs, 0.0) for i in trajectories(0)]
     row = engine.update(micro_batches(items, skip=skip), ALGORITHMS["grpo"]).reduce(lambda own: [own])
     assert row["policy/loss"] == row["optim/grad_norm"] == 0
     assert engine.step == 1
@@ -370,7 +370,7 @@ def test_a_batch_without_any_trajectory_leaves_fresh_weights_as_they_are(model_p
 
 def test_the_learning_rate_warms_up_and_a_positive_advantage_makes_its_answer_likelier(model_path):
     engine = engine_of(model_path)
-    good = [Trajectory(i.prompt_ids, i.completion_ids, i.rollout_logprobs, 1.0) for i in trajectories(0)]
+    good = [trajectory(i.prompt_ids, i.completion_ids, i.rollout_logprobs, 1.0) for i in trajectories(0)]
     batches = micro_batches(good)
     before = float(engine.logprobs(batches)[0].sum())
     rates = [engine.update(batches, ALGORITHMS["grpo"]).reduce(lambda own: [own])["optim/lr"] for _ in range(3)]
@@ -382,7 +382,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_move(model_path):
     engine = engine_of(model_path)
     before = copies(engine)
     items = trajectories(0)
-    items[3] = Trajectory(items[3].prompt_ids, items[3].completion_ids, items[3].rollout_logprobs, float("inf"))
+    items[3] = trajectory(items[3].prompt_ids, items[3].completion_ids, items[3].rollout_logprobs, float("inf"))
     with pytest.raises(FailedTogether, match=r"loss of update 0 is (nan|-?inf); the weights were not changed"):
         engine.update(micro_batches(items), ALGORITHMS["grpo"])
     assert all(torch.equal(before[name], tensor) for name, tensor in engine.weights())

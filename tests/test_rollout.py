@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 import rl.rollout.cache as cache_module
 import rl.rollout.decoder as decoder_module
 from data.problem import Problem, ask
-from rl.batch import Trajectory, build_micro_batches
+from rl.batch import build_micro_batches, trajectory
 from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, load_tokenizer, token_logprobs
 from rl.rollout.cache import Cache
@@ -174,7 +174,7 @@ def test_logprobs_are_the_trainers_at_the_sampling_temperature(temperature, roll
     model = load_model(path, "float32")
     for group in rollout.generate(prompts, params, seed=1):
         for done in group.completions:
-            item = Trajectory(group.prompt.token_ids, done.token_ids, done.logprobs, 1.0)
+            item = trajectory(group.prompt.token_ids, done.token_ids, done.logprobs, 1.0)
             (batch,) = build_micro_batches(
                 [item], "token", tokens_per_micro_batch=1, max_completion_tokens=12, gather=lambda value: [value]
             )

@@ -28,7 +28,7 @@ from rl.algorithms.luspo import LUSPO
 from rl.algorithms.reinforce import ReinforcePlusPlusBaseline
 from rl.algorithms.rloo import RLOO
 from rl.algorithms.sapo import SAPO
-from rl.batch import MicroBatch, Trajectory, build_micro_batches
+from rl.batch import MicroBatch, Trajectory, build_micro_batches, trajectory
 from rl.policy import load_model, load_tokenizer, token_logprobs
 from rl.tiny import build_tiny_model
 
@@ -97,7 +97,7 @@ def batch() -> list[Trajectory]:
     """Six trajectories with advantages of both signs; old log-probabilities are drawn by each test."""
     draw = random.Random(0)
     tokens = lambda count: [draw.randrange(5, 250) for _ in range(count)]  # noqa: E731
-    return [Trajectory(tokens(p), tokens(c), [0.0] * c, draw.gauss(0, 1)) for p, c in LENGTHS]
+    return [trajectory(tokens(p), tokens(c), [0.0] * c, draw.gauss(0, 1)) for p, c in LENGTHS]
 
 
 def rows(values: list[list[float]], pad_left: bool) -> tuple[Tensor, Tensor]:
@@ -141,7 +141,7 @@ def trl_loss_and_gradient(model_path, setting: Setting, batch, old, ref, rollout
     inputs = {
         "prompt_ids": prompt_ids, "prompt_mask": prompt_mask,
         "completion_ids": completion_ids, "completion_mask": completion_mask,
-        "advantages": torch.tensor([item.advantage for item in batch]),
+        "advantages": torch.tensor([float(item.advantages[0]) for item in batch]),
         "old_per_token_logps": rows(old, pad_left=False)[0], "ref_per_token_logps": rows(ref, pad_left=False)[0],
         "sampling_per_token_logps": rows(rollout, pad_left=False)[0],
         "old_logps": torch.tensor([sum(values) for values in old]),  # RLOO's

@@ -23,7 +23,7 @@ from launch.build_ops import ensure_built  # noqa: E402
 from rl import distributed, head  # noqa: E402
 from rl.algorithms.dr_grpo import DrGRPO  # noqa: E402
 from rl.algorithms.grpo import GRPO  # noqa: E402
-from rl.batch import Trajectory, build_micro_batches  # noqa: E402
+from rl.batch import Trajectory, build_micro_batches, trajectory  # noqa: E402
 from rl.config import LoraConfig, OptimizerConfig  # noqa: E402
 from rl.engine import PolicyEngine  # noqa: E402
 from rl.policy import load_model, unwrapped  # noqa: E402
@@ -42,7 +42,7 @@ def trajectories(step: int, count: int = 12, vocabulary: int = 200) -> list[Traj
         if i % 4 == 0:
             prompt = [draw.randrange(vocabulary) for _ in range(draw.randint(3, 9))]
         answer = [draw.randrange(vocabulary) for _ in range(draw.randint(1, LONGEST))]
-        batch.append(Trajectory(prompt, answer, [-5.0] * len(answer), 0.0 if i % 5 == 4 else draw.gauss(0, 1)))
+        batch.append(trajectory(prompt, answer, [-5.0] * len(answer), 0.0 if i % 5 == 4 else draw.gauss(0, 1)))
     return batch
 
 
@@ -91,7 +91,7 @@ def run(settings: dict[str, Any]) -> None:
     for step in range(engine.step, settings["steps"]):
         share = trajectories(step, settings.get("count", 12))[distributed.rank() :: distributed.world_size()]
         if settings.get("poisoned_rank") == distributed.rank():
-            share[0] = replace(share[0], advantage=float("inf"))
+            share[0] = replace(share[0], advantages=share[0].advantages + float("inf"))
         batches = build_micro_batches(
             share, algorithm.normalization, tokens_per_micro_batch=settings["tokens"], max_completion_tokens=LONGEST,
             gather=distributed.gather, skip_without_advantage=settings.get("skip", False),

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.problem import Problem, ask
-from rl.batch import Trajectory, micro_batch
+from rl.batch import micro_batch, trajectory
 from rl.experience import Prompt, SamplingParams
 from rl.policy import load_model, token_logprobs
 from rl.rollout.hf import HFRollout
@@ -54,7 +54,7 @@ def assert_logprobs_of(model: PreTrainedModel, engine: Any, prompts: Sequence[Pr
     params = SamplingParams(completions=4, max_tokens=16, temperature=temperature)
     for group in engine.generate(prompts, params, 0):
         for done in group.completions:
-            batch = micro_batch([Trajectory(group.prompt.token_ids, done.token_ids, done.logprobs, 1.0)], [1.0])
+            batch = micro_batch([trajectory(group.prompt.token_ids, done.token_ids, done.logprobs, 1.0)], [1.0])
             ours = token_logprobs(model, batch, temperature).logprobs[batch.loss_mask]
             assert done.logprobs == pytest.approx(ours.tolist(), abs=1e-4)
             assert done.policy_step == engine.policy_step
