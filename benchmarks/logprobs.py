@@ -44,7 +44,7 @@ def measure(side: str, tokens: int, sequence: int, vocabulary: int, dtype: str) 
     def chunked(count: int) -> Any:
         sequences = [min(sequence, count)] * (count // min(sequence, count))
         return fused(
-            hidden[:count], targets[:count], 1.0, sequences, lambda logprobs, i: (logprobs * weights[i]).sum()
+            hidden[:count], targets[:count], 1.0, sequences, lambda logprobs, i, _: (logprobs * weights[i]).sum()
         )[0]
 
     loss = {"ours": chunked, "whole": whole}[side]

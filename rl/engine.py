@@ -164,14 +164,14 @@ class PolicyEngine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
     def _loss(self, batch: MicroBatch, algorithm: Algorithm, tally: Tally) -> Tensor:
-        def loss_of(logprobs: Tensor, index: Tensor) -> Tensor:
-            inputs = _loss_inputs(batch, logprobs, index)
+        def loss_of(logprobs: Tensor, index: Tensor, entropy: Tensor) -> Tensor:
+            inputs = _loss_inputs(batch, logprobs, index, entropy)
             return (batch.loss_weights[index] * algorithm.token_loss(inputs)).sum()
 
         with self._autocast():
             logprobs, entropy, loss = self.policy(batch, loss_of)
         everything = torch.arange(len(logprobs), device=logprobs.device)
-        inputs = _loss_inputs(batch, logprobs.detach(), everything)
+        inputs = _loss_inputs(batch, logprobs.detach(), everything, entropy)
         _add_token_metrics(tally, inputs, entropy, batch.loss_weights > 0, algorithm)
         return loss
 
@@ -278,7 +278,7 @@ class PolicyEngine:
         self.step = saved["step"]
 
 
-def _loss_inputs(batch: MicroBatch, logprobs: Tensor, index: Tensor) -> LossInputs:
+def _loss_inputs(batch: MicroBatch, logprobs: Tensor, index: Tensor, entropy: Tensor) -> LossInputs:
     """Of the tokens at these places of the batch."""
     return LossInputs(
         logprobs=logprobs,
@@ -288,6 +288,7 @@ def _loss_inputs(batch: MicroBatch, logprobs: Tensor, index: Tensor) -> LossInpu
         advantages=batch.advantages[index],
         sequence_ids=batch.sequence_ids[index],
         loss_mask=batch.loss_mask[index],
+        entropy=entropy,
         selected=None if batch.selected is None else batch.selected[index],
     )
 

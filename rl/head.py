@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# The loss of some tokens from their log-probabilities [m] and their places among the M: a scalar. It is called with
-# whole sequences, and may couple the tokens of one sequence but not those of several.
-LossOf = Callable[[Tensor, Tensor], Tensor]
+# The loss of some tokens from their log-probabilities [m], their places among the M and their entropies [m], the last
+# without gradient: a scalar. It is called with whole sequences, and may couple the tokens of one, not of several.
+LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 LOGITS_PER_CHUNK = 1 << 26  # 256 MB of float32 logits at a time
 
@@ -50,20 +50,27 @@ class FusedHead(nn.Module):
         # No chunk holds the longest sequence: first the log-probabilities of all, then the gradient of their loss.
         parts = [len(part) for part in targets.split(chunk)]
         everything = torch.arange(len(targets), device=hidden.device)
-        loss, slope = _slope(self._logprobs(hidden, targets, temperature, parts), everything, loss_of)
+        logprobs, entropy = self._scores(hidden, targets, temperature, parts)
+        loss, slope = _slope(logprobs, everything, entropy, loss_of)
 
-        def tangent(logprobs: Tensor, index: Tensor) -> Tensor:
+        def tangent(logprobs: Tensor, index: Tensor, entropy: Tensor) -> Tensor:
             return (slope[index] * (logprobs - logprobs.detach())).sum()
 
         nothing, *scores = _Fused.apply(hidden, self.weight, targets, temperature, parts, tangent)
         return loss + nothing, *scores
 
     @torch.no_grad()
-    def _logprobs(self, hidden: Tensor, targets: Tensor, temperature: float, parts: list[int]) -> Tensor:
+    def _scores(self, hidden: Tensor, targets: Tensor, temperature: float, parts: list[int]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies, [M] each."""
         dtype = compute_dtype(self.weight, hidden)
         matrix = self.weight.to(dtype)
-        pairs = zip(hidden.to(dtype).split(parts), targets.split(parts), strict=True)
-        return torch.cat([probabilities(h @ matrix.T, y, temperature)[1] for h, y in pairs])
+        logprobs, entropies = [], []
+        for h, y in zip(hidden.to(dtype).split(parts), targets.split(parts), strict=True):
+            logits = h @ matrix.T
+            p, own, normalizer = probabilities(logits, y, temperature)
+            logprobs.append(own)
+            entropies.append(normalizer - (p * logits.float()).sum(-1) / temperature)
+        return torch.cat(logprobs), torch.cat(entropies)
 
 
 def chunk_tokens(vocabulary: int) -> int:
@@ -97,10 +104,10 @@ class _Fused(torch.autograd.Function):
             for index in torch.arange(len(targets), device=hidden.device).split(parts):
                 h, y = hidden[index].to(dtype), targets[index]
                 p, logprobs[index], normalizer = probabilities(h @ matrix.T, y, temperature)
-                value, slope = _slope(logprobs[index], index, loss_of)
                 p = p.to(dtype)
                 expected = p @ matrix
                 entropy[index] = normalizer - (h.float() * expected.float()).sum(-1) / temperature
+                value, slope = _slope(logprobs[index], index, entropy[index], loss_of)
                 slope = (slope / temperature).unsqueeze(-1)
                 hidden_grad[index] = (slope * (matrix[y].float() - expected.float())).to(hidden.dtype)
                 if weight_grad is not None:
@@ -137,11 +144,11 @@ def probabilities(logits: Tensor, targets: Tensor, temperature: float) -> tuple[
     return p, logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).float() - normalizer, normalizer
 
 
-def _slope(logprobs: Tensor, index: Tensor, loss_of: LossOf) -> tuple[Tensor, Tensor]:
+def _slope(logprobs: Tensor, index: Tensor, entropy: Tensor, loss_of: LossOf) -> tuple[Tensor, Tensor]:
     """The loss of some tokens, and its derivative by each log-probability."""
     with torch.enable_grad():
         leaf = logprobs.detach().requires_grad_()
-        loss = loss_of(leaf, index)
+        loss = loss_of(leaf, index, entropy)
         (slope,) = torch.autograd.grad(loss, leaf)
     return loss.detach(), slope
 

@@ -130,7 +130,8 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities and entropies [T], and the loss where it is asked for: then it alone carries a gradient.
 
-        loss_of is given the log-probabilities [m] of some tokens with a loss, and their places [m] in the batch.
+        loss_of is given the log-probabilities [m] of some tokens with a loss, their places [m] in the batch and their
+        entropies [m].
         temperature, without a loss only, takes the place of the policy's own. A plain tuple: ZeRO-3's hooks look no
         deeper.
         """
@@ -139,7 +140,7 @@ class Policy(nn.Module):
             loss = None
             if loss_of is not None:
                 chosen = batch.loss_mask.nonzero().squeeze(-1)
-                loss = loss_of(scores.logprobs[chosen], chosen)
+                loss = loss_of(scores.logprobs[chosen], chosen, scores.entropy[chosen])
             return scores.logprobs, scores.entropy, loss
         return self._fused(self.fused_head, batch, loss_of)
 
@@ -149,7 +150,7 @@ class Policy(nn.Module):
         sizes = batch.sequence_ids[chosen].bincount()
         loss, logprobs, entropy = head(
             hidden, batch.token_ids[chosen], self.temperature, sizes[sizes > 0].tolist(),
-            lambda logprobs, index: loss_of(logprobs, chosen[index]),
+            lambda logprobs, index, entropy: loss_of(logprobs, chosen[index], entropy),
         )  # fmt: skip
         zeros = torch.zeros(len(batch.token_ids), device=hidden.device)
         return zeros.index_put((chosen,), logprobs), zeros.index_put((chosen,), entropy), loss

@@ -19,7 +19,7 @@ from torch import Tensor
 from rl.algorithms import Algorithm, SelectsTokens, TokenPass
 from rl.batch import MicroBatch, Trajectory, build_micro_batches, micro_batch, packed
 from rl.config import BatchConfig
-from rl.credit import needs_passes, token_advantages
+from rl.credit import learns_from_advantages_alone, needs_passes, token_advantages
 from rl.engine import PolicyEngine
 from rl.experience import ScoredGroup
 from rl.metrics import Gather, Tally
@@ -40,7 +40,7 @@ def update(
     if is_scored:
         rows = with_scores(rows, policy, algorithm, batch.tokens_per_micro_batch, gather)
     rows = with_advantages(rows, rewards, algorithm, gather)
-    skips = batch.skip_without_advantage and not algorithm.uses_reference
+    skips = batch.skip_without_advantage and learns_from_advantages_alone(algorithm)
     tally = Tally()
     for mini_batch in [cut(rows, batch.mini_batches, number) for number in range(batch.mini_batches)] * batch.epochs:
         micro_batches = build_micro_batches(

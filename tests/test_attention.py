@@ -78,7 +78,7 @@ def test_scores_and_gradients_are_those_of_each_trajectory_alone(
     assert len(batch.token_ids) == sum(len(item.completion_ids) for item in items) + sum(
         len(item.prompt_ids) for item in (items[0], items[4], items[5])
     )
-    ours = policy(batch, lambda values, index: loss_of(batch, values, index))
+    ours = policy(batch, lambda values, index, _: loss_of(batch, values, index))
     ours[2].backward()
     order = batch.loss_mask
     torch.testing.assert_close(ours[2], loss, rtol=1e-5, atol=1e-6)
@@ -99,7 +99,7 @@ def test_gradient_checkpointing_changes_nothing(model_path):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         policy = Policy(model, 1.0).train()
         batch = micro_batch(draw_trajectories(), [1.0] * 8, share_prompts=True)
-        policy(batch, lambda values, index, own=batch: loss_of(own, values, index))[2].backward()
+        policy(batch, lambda values, index, _, own=batch: loss_of(own, values, index))[2].backward()
         grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert torch.equal(*grads)
 
@@ -119,7 +119,7 @@ def test_compiled_layers_give_the_same_gradient(model_path):
             model.zero_grad()
             items = draw_trajectories(groups)
             batch = micro_batch(items, [1.0] * len(items), share_prompts=True)
-            policy(batch, lambda values, index, own=batch: loss_of(own, values, index))[2].backward()
+            policy(batch, lambda values, index, _, own=batch: loss_of(own, values, index))[2].backward()
             frames.append(torch._dynamo.utils.counters["frames"]["ok"])
             grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
         assert frames[0] == frames[1]
@@ -133,7 +133,7 @@ def test_frozen_weights_get_no_gradient_and_scoring_alone_gives_the_same_scores(
     policy = Policy(load_model(model_path, "float32"), 1.0)
     policy.model.lm_head.weight.requires_grad_(False)
     batch = micro_batch(draw_trajectories(), [1.0] * 8, share_prompts=True)
-    logprobs, entropy, loss = policy(batch, lambda values, index: loss_of(batch, values, index))
+    logprobs, entropy, loss = policy(batch, lambda values, index, _: loss_of(batch, values, index))
     loss.backward()
     assert policy.model.lm_head.weight.grad is None
     assert policy.model.model.embed_tokens.weight.grad is not None
@@ -150,7 +150,7 @@ def test_bfloat16_products_differ_by_their_rounding_only(model_path):
     grads = []
     for policy, half in ((exact, False), (rounded, True)):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            _, _, loss = policy(batch, lambda values, index: (values * batch.advantages[index]).sum())
+            _, _, loss = policy(batch, lambda values, index, _: (values * batch.advantages[index]).sum())
         loss.backward()
         grads.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
     assert 0.001 < (grads[0] - grads[1]).norm() / grads[0].norm() < 0.05

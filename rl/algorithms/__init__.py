@@ -28,7 +28,7 @@ class LossInputs:
     advantages: Tensor
     sequence_ids: Tensor  # int64, which trajectory of the micro-batch; each is whole
     loss_mask: Tensor  # bool, True on tokens the policy chose
-    entropy: Tensor | None = None  # current policy, nats, without gradient; None where the algorithm does not need it
+    entropy: Tensor | None = None  # current policy, nats, without gradient
     selected: Tensor | None = None  # bool, what SelectsTokens.select said; None where the algorithm does not select
 
 
