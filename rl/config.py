@@ -150,6 +150,19 @@ class ScoringConfig:
 
 
 @dataclass(kw_only=True)
+class ReferenceConfig:
+    """How the reference model of a KL follows the policy; only for an algorithm that uses one."""
+
+    every: int = 0  # steps between refreshes; 0: it stays as it was (DeepSeek-R1-Zero: 400, arXiv:2501.12948, 2.2.1)
+    decay: float = 0.0  # reference <- decay x reference + (1 - decay) x policy; 0: it becomes the policy
+
+    def __post_init__(self) -> None:
+        at_least("reference", self, every=0)
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"reference.decay must be in [0, 1), got {self.decay}")
+
+
+@dataclass(kw_only=True)
 class EvalConfig:
     every: int = 0  # steps between evaluations; 0: only before the first and after the last
     data: dict[str, Any] = field(default_factory=dict)  # as data.train, held out
@@ -217,6 +230,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     rewards: dict[str, Any] = field(default_factory=dict)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -241,6 +255,16 @@ class TrainConfig:
             raise ValueError(
                 f"model.compile=true does not go with engine={self.engine.name}, which gathers weights as each layer "
                 "is called: take engine=zero2, or model.compile=false"
+            )
+        if self.reference.every and self.model.lora.rank:
+            raise ValueError(
+                f"reference.every={self.reference.every} does not go with model.lora.rank={self.model.lora.rank}, where "
+                "the base model under the adapters is the reference: take reference.every=0, or model.lora.rank=0"
+            )
+        if self.reference.decay and self.engine.name != "ddp" and self.model.dtype == "bfloat16":
+            raise ValueError(
+                f"reference.decay={self.reference.decay} would be lost in bfloat16's rounding: take engine=ddp, which "
+                "keeps float32 weights, model.dtype=float32, or reference.decay=0"
             )
         if self.model.path is None and not self.model.build:
             raise ValueError("model.path must name a Hugging Face directory or a hub model, got null")

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class PolicyEngine:
         policy = Policy(model, temperature).train()
         self.policy, self.optimizer = self.accelerator.prepare(policy, adamw)
         self.reference = None if reference is None else self._frozen(Policy(reference, temperature).eval())
+        self._reference_model, self._reference_moved = reference, False
 
     @property
     def uses_deepspeed(self) -> bool:
@@ -110,6 +111,23 @@ class PolicyEngine:
             raise ValueError("the algorithm uses a reference model (algorithm.beta > 0), but none was loaded")
         with disable_adapter():
             return self.logprobs(micro_batches)
+
+    @torch.no_grad()
+    def refresh_reference(self, decay: float) -> None:
+        """reference <- decay x reference + (1 - decay) x policy. Nothing where there is no reference model."""
+        if self.reference is None:
+            return
+        for parameter, tensor in self._reference_and(self.weights()):
+            parameter.lerp_(tensor.to(parameter), 1 - decay)
+        self._reference_moved = True
+
+    def _reference_and(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each parameter of the reference, whole and to be written to, with the tensor of that name."""
+        assert self._reference_model is not None
+        own = {plain_name(name): parameter for name, parameter in self._reference_model.named_parameters()}
+        for name, tensor in tensors:
+            with self._gathered([own[name]], modifier_rank=0):
+                yield own[name].data, tensor
 
     @torch.no_grad()
     def probe(self, token_ids: Sequence[int]) -> list[float]:
@@ -227,12 +245,15 @@ class PolicyEngine:
                     tensor = tensor + layer.get_delta_weight("default").detach().to(tensor.dtype)
                 yield plain, tensor
 
-    def _gathered(self, parameters: Sequence[nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
+    def _gathered(
+        self, parameters: Sequence[nn.Parameter], modifier_rank: int | None = None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """modifier_rank: whose changes inside are those of all ranks."""
         if ZERO_STAGE[self.name] < 3:
             return contextlib.nullcontext()
         import deepspeed
 
-        return deepspeed.zero.GatheredParameters(parameters)
+        return deepspeed.zero.GatheredParameters(parameters, modifier_rank=modifier_rank)
 
     def save_model(self, directory: Path, tokenizer: Any) -> None:
         """Collective: a plain Hugging Face directory, written by rank 0 after the last collective of this call."""
@@ -251,6 +272,14 @@ class PolicyEngine:
         directory.mkdir(parents=True, exist_ok=True)
         if distributed.rank() == 0:
             (directory / "engine.json").write_text(json.dumps({"engine": self.name, "step": self.step}))
+        if self._reference_moved:
+            assert self._reference_model is not None
+            state = {}
+            for name, parameter in self._reference_model.named_parameters():
+                with self._gathered([parameter]):
+                    state[plain_name(name)] = parameter.detach().to("cpu", copy=True)
+            if distributed.rank() == 0:
+                torch.save(state, directory / "reference.pt")
         if self.uses_deepspeed:
             self.policy.save_checkpoint(str(directory), tag="state")
         elif distributed.rank() == 0:
@@ -265,6 +294,12 @@ class PolicyEngine:
         saved = json.loads(file.read_text())
         if saved["engine"] != self.name:
             raise ValueError(f"{directory} was saved by engine={saved['engine']} and cannot be loaded by {self.name}")
+        if (directory / "reference.pt").is_file() and self.reference is not None:
+            known = torch.load(directory / "reference.pt", map_location="cpu", weights_only=True)
+            with torch.no_grad():
+                for parameter, tensor in self._reference_and(known.items()):
+                    parameter.copy_(tensor)
+            self._reference_moved = True
         if self.uses_deepspeed:
             path, _ = self.policy.load_checkpoint(str(directory), tag="state")
             assert path is not None

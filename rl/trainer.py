@@ -148,6 +148,8 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
                 max_completion_tokens=config.params.max_tokens,
                 gather=distributed.gather,
             )
+            if _is_due(step + 1, config.reference.every):
+                parts.policy.refresh_reference(config.reference.decay)
             run.next_step = step + 1  # from here on a checkpoint is of this step
         with run.time("sync"):
             sync(parts, parts.policy.step)

@@ -167,3 +167,30 @@ def test_a_batch_in_which_nothing_has_a_reward_is_an_update_of_nothing(model_pat
     for settings in ({}, {"epochs": 2}):
         run(model_path, empty, engine=engine, **settings)
     assert torch.equal(before, weights(engine))
+
+
+def test_a_reference_follows_the_policy_when_it_is_told_to(model_path, groups):
+    engine, algorithm = engine_of(model_path, reference=True), GRPO(beta=0.1)
+    first = [parameter.clone() for parameter in engine._reference_model.parameters()]
+    _, row = run(model_path, groups, algorithm=algorithm, engine=engine)
+    assert row["policy/kl_ref"] == pytest.approx(0, abs=1e-6)
+    engine.refresh_reference(decay=0.75)
+    for before, now, own in zip(first, engine._reference_model.parameters(), engine.model.parameters(), strict=True):
+        assert torch.allclose(now, 0.75 * before + 0.25 * own, atol=1e-7)
+    engine.refresh_reference(decay=0.0)
+    _, row = run(model_path, groups, algorithm=algorithm, engine=engine)
+    assert row["policy/kl_ref"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_reference_that_has_moved_is_in_the_checkpoint(model_path, groups, tmp_path):
+    engine, algorithm = engine_of(model_path, reference=True), GRPO(beta=0.1)
+    run(model_path, groups, algorithm=algorithm, engine=engine)
+    engine.refresh_reference(decay=0.0)
+    engine.save(tmp_path)
+    again = engine_of(model_path, reference=True)
+    again.load(tmp_path)
+    for one, other in zip(engine._reference_model.parameters(), again._reference_model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for both in (engine, again):
+        run(model_path, groups, algorithm=algorithm, engine=both)
+    assert torch.equal(weights(engine), weights(again))
