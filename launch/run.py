@@ -21,22 +21,27 @@ from transformers.utils import logging as transformers_logging
 
 from data.batches import Batches
 from data.examples import worked_examples
+from data.mixing import Mixture
 from data.problem import Problem
 from data.prompts import PromptBuilder, split_by_length
 from launch import build_ops, models
-from launch.problems import load_problems
+from launch.problems import load_data_sets, load_problems, weights
 from launch.report import print_report
 from rewards.math_answer import extract_answer
 from rl import checkpoint, distributed
 from rl.algorithms import Algorithm
 from rl.binding import build
 from rl.checkpoint import Checkpoint
+from rl.collect import Collector
+from rl.collect_state import CollectState, read_state
 from rl.config import TrainConfig, batch_arithmetic, differences, typed
 from rl.console import Console
+from rl.difficulty import Difficulty, read_pass_rates
 from rl.engine import PolicyEngine
 from rl.experience import Prompt
 from rl.policy import load_tokenizer
 from rl.scoring import Scorer, reward_terms
+from rl.selection import Position, Stream
 from rl.tracking import JsonLines, Sink, TensorBoard, Tracker, Wandb
 from rl.trainer import Parts, Run, train
 
@@ -60,7 +65,8 @@ FREE_TO_CHANGE = (
 class Inputs:
     """What a recipe reads, checked."""
 
-    batches: Batches
+    stream: Stream
+    difficulty: Difficulty  # known before the run
     held_out: Mapping[str, list[Prompt]]
     tokenizer: Any
     prompts: PromptBuilder
@@ -87,7 +93,7 @@ def run_recipe(composed: DictConfig) -> None:
     with contextlib.ExitStack() as stack:
         with distributed.together():
             scorer = stack.enter_context(Scorer(terms, **vars(config.scoring)))
-            scorer.check(inputs.batches.at(0)[0])
+            scorer.check(first_prompt(inputs.stream))
             stack.enter_context(prepared(directory, resolved))
         finished = previous is not None and is_finished(directory, config, previous)
         if finished:
@@ -120,6 +126,7 @@ def go(
     if previous is not None:
         parts.policy.load(previous.directory / "engine")
         next_step = previous.step
+        parts.collector.state = read_state(previous.directory)
         say(f"going on from {previous.directory}")
     console = None
     sinks: list[Sink] = []
@@ -180,7 +187,8 @@ def resumable(directory: Path, config: TrainConfig, resolved: Mapping[str, Any])
         return None
     newest = checkpoint.newest(directory / "checkpoints")
     if newest is not None:
-        free = FREE_TO_CHANGE + (("steps",) if config.optimizer.schedule == "constant" else ())
+        depends_on_steps = config.optimizer.schedule != "constant" or config.collect.curriculum.width > 0
+        free = FREE_TO_CHANGE + (() if depends_on_steps else ("steps",))
         changed = {
             key: pair for key, pair in differences(newest.config, resolved).items() if not f"{key}.".startswith(free)
         }
@@ -227,7 +235,9 @@ def prepared(directory: Path, resolved: Mapping[str, Any]) -> Iterator[None]:
 
 def read_inputs(config: TrainConfig, base: str) -> Inputs:
     """Problems and prompts; those longer than data.max_prompt_tokens are counted and left out."""
-    train_problems = load_problems(config.data.train, "data.train")
+    shares = weights(config.data.train)
+    data_sets = load_data_sets(config.data.train, "data.train")
+    train_problems = [problem for problems in data_sets.values() for problem in problems]
     tokenizer = load_tokenizer(base)
     examples = worked_examples(train_problems, config.data.few_shot) if config.data.few_shot else ()
     prompts = PromptBuilder(
@@ -244,9 +254,61 @@ def read_inputs(config: TrainConfig, base: str) -> Inputs:
         problems = load_problems({name: config.eval.data[name]}, "eval.data")[: config.eval.limit]
         held_out[name] = [prompts.build(p, i) for i, p in enumerate(fitting(prompts, problems, f"eval.data.{name}"))]
     warn_of_overlap(kept, held_out)
-    batches = Batches(kept, prompts.build, prompts_per_step=config.batch.prompts, seed=config.seed)
-    say(f"{len(kept):,} training problems, {batches.epoch(config.steps):.2g} epochs in {config.steps} steps")
-    return Inputs(batches=batches, held_out=held_out, tokenizer=tokenizer, prompts=prompts)
+    if shares is None:
+        stream: Stream = batches_of(kept, prompts, config)
+    else:
+        stream = mixture_of(data_sets, kept, shares, prompts, config)
+    difficulty = Difficulty() if config.collect.pass_rates is None else known_before(config.collect.pass_rates, kept)
+    return Inputs(stream=stream, difficulty=difficulty, held_out=held_out, tokenizer=tokenizer, prompts=prompts)
+
+
+def batches_of(problems: list[Problem], prompts: PromptBuilder, config: TrainConfig) -> Batches:
+    """All problems alike."""
+    batches = Batches(problems, prompts.build, prompts_per_step=config.batch.prompts, seed=config.seed)
+    say(f"{len(problems):,} training problems, {batches.epoch(config.steps):.2g} epochs in {config.steps} steps")
+    return batches
+
+
+def mixture_of(
+    data_sets: Mapping[str, list[Problem]],
+    kept: list[Problem],
+    shares: Mapping[str, float],
+    prompts: PromptBuilder,
+    config: TrainConfig,
+) -> Mixture:
+    """Each data set in the share of its weight."""
+    fits = {id(problem) for problem in kept}
+    sources = {}
+    for number, (name, problems) in enumerate(data_sets.items(), start=1):
+        own = [problem for problem in problems if id(problem) in fits]
+        if not own:
+            raise ValueError(f"data.train.{name}: no prompt is within data.max_prompt_tokens={prompts.max_tokens}")
+        sources[name] = Batches(
+            own, prompts.build, prompts_per_step=config.batch.prompts, seed=config.seed, number=number
+        )
+    mixture = Mixture(sources, shares, seed=config.seed)
+    for name, epochs in mixture.epochs(config.steps * config.batch.prompts).items():
+        size, share = mixture.sizes[name], mixture.shares[name]
+        say(f"{name}: {share:.0%} of the prompts, {size:,} problems, {epochs:.2g} epochs in {config.steps} steps")
+    return mixture
+
+
+def known_before(file: str, problems: list[Problem]) -> Difficulty:
+    """What collect.pass_rates says of these problems; ValueError if it speaks of others only."""
+    read = read_pass_rates(Path(file).expanduser())
+    known = read.of(problems)
+    if not len(known):
+        raise ValueError(
+            f"collect.pass_rates={file} has {len(read)} problems and none of data.train: "
+            "they are told by `source` and `id`, as in rollouts/"
+        )
+    say(f"collect.pass_rates: {len(known):,} of {len(problems):,} training problems have a pass rate")
+    return known
+
+
+def first_prompt(stream: Stream) -> Prompt:
+    """One to try the rewards on."""
+    return stream.prompt(stream.candidate(stream.source(0), 0), 0)
 
 
 def warn_of_overlap(problems: list[Problem], held_out: Mapping[str, list[Prompt]]) -> None:
@@ -287,14 +349,27 @@ def build_parts(config: TrainConfig, path: str, algorithm: Algorithm, inputs: In
         model_path=path, tokenizer=inputs.tokenizer, dtype=config.model.dtype, device=policy.device,
     )  # fmt: skip
     return Parts(
-        batches=inputs.batches,
+        collector=Collector(
+            stream=inputs.stream,
+            settings=config.collect,
+            outcome=config.collect.outcome or config.correct,
+            slots=config.batch.prompts,
+            completions=config.params.completions,
+            seed=config.seed,
+            steps=config.steps,
+            updates=config.batch.updates,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            gather=distributed.gather,
+            state=CollectState(Position(0, {}), inputs.difficulty),
+        ),
         rollout=rollout,
         scoring=scorer,
         policy=policy,
         algorithm=algorithm,
         tokenizer=inputs.tokenizer,
         held_out=inputs.held_out,
-        correct=config.eval.correct or next(iter(config.rewards)),
+        correct=config.correct,
         extract=extract_answer,
     )
 

@@ -3,6 +3,7 @@
     checkpoints/step_20/    after 20 updates
         model/              a plain Hugging Face directory
         engine/             what PolicyEngine.load needs for the same bits
+        collect/            where the stream of prompts is, see rl/collect_state.py
         state.json          step, number of ranks, the resolved recipe
         manifest.json       size and sha256 of every file above
 
@@ -15,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,19 @@ class Checkpoint:
 
 
 def save(
-    parent: Path, step: int, policy: PolicyEngine, tokenizer: Any, config: Mapping[str, Any], *, keep: int
+    parent: Path,
+    step: int,
+    policy: PolicyEngine,
+    tokenizer: Any,
+    config: Mapping[str, Any],
+    *,
+    keep: int,
+    write_more: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Collective: writes parent/step_<step>, then deletes all but the newest `keep`."""
+    """Collective: writes parent/step_<step>, then deletes all but the newest `keep`.
+
+    write_more: called on rank 0 with the directory, for what else belongs to the state.
+    """
     final, partial = parent / f"step_{step}", parent / f".step_{step}.partial"
     if final.is_dir():
         return final
@@ -53,6 +64,8 @@ def save(
     with distributed.together():
         if is_writer:
             state = {"step": step, "world_size": distributed.world_size(), "config": config}
+            if write_more is not None:
+                write_more(partial)
             (partial / "state.json").write_text(json.dumps(state, indent=1))
             (partial / "manifest.json").write_text(json.dumps(manifest(partial), indent=1))
             _flush(partial)

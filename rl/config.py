@@ -124,13 +124,88 @@ class BatchConfig:
 
 
 @dataclass(kw_only=True)
+class CurriculumConfig:
+    """From easy to hard: a problem of pass rate q is drawn in proportion to exp(-(c - (1 - q))^2 / (2 width^2)), where
+    c = (step / steps)^exponent. The Gaussian scheduler of E2H Reasoner, arXiv:2506.06632, with a problem's difficulty
+    1 - q in place of a data set's level."""
+
+    width: float = 0.0  # its sigma, in units of the pass rate; 0: no curriculum
+    exponent: float = 1.0  # below 1: hard problems come sooner
+
+    def __post_init__(self) -> None:
+        at_least("collect.curriculum", self, width=0)
+        if not 0 < self.exponent < math.inf:
+            raise ValueError(f"collect.curriculum.exponent must be above 0, got {self.exponent}")
+
+
+@dataclass(kw_only=True)
+class GroupSizesConfig:
+    """More completions where a problem is hard, fewer problems for it: the completions of a step stay as many."""
+
+    hard_below: float = 0.0  # pass rate; 0: no problem is hard
+    times: int = 2  # a hard problem gets this many times sampling.completions
+
+    def __post_init__(self) -> None:
+        at_least("collect.group_sizes", self, times=2)
+        if not 0 <= self.hard_below <= 1:
+            raise ValueError(f"collect.group_sizes.hard_below must be in [0, 1], got {self.hard_below}")
+
+
+@dataclass(kw_only=True)
+class CollectConfig:
+    """Which problems a step samples, and which of their groups it trains on. docs/sampling.md."""
+
+    dynamic: bool = False  # sample until there are batch.prompts groups whose outcomes differ (DAPO)
+    outcome: str | None = None  # the reward that says right or wrong; null: eval.correct, else the first
+    max_rounds: int = 10  # of sampling in a step; after them the batch is what there is
+    oversample: float = 1.0  # prompts of a round, in units of what is lacking
+    reuse: bool = False  # informative groups beyond what a step needs wait for the next
+    max_age: int | None = None  # optimizer steps that such a group may be behind; null: those of one step
+    drop_truncated: bool = False  # completions cut at sampling.max_tokens stay out of the loss
+    pass_rates: str | None = None  # a file of pass rates that were measured before, see rl/difficulty.py
+    pass_rate: list[float] | None = None  # [lowest, highest] of the problems to sample; unknown ones always are
+    revisit: float = 0.05  # how often a problem outside pass_rate is sampled nevertheless
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    group_sizes: GroupSizesConfig = field(default_factory=GroupSizesConfig)
+
+    def __post_init__(self) -> None:
+        at_least("collect", self, max_rounds=1)
+        if not 1 <= self.oversample < math.inf:
+            raise ValueError(f"collect.oversample must be 1 or more, got {self.oversample}")
+        if not 0 <= self.revisit <= 1:
+            raise ValueError(f"collect.revisit must be in [0, 1], got {self.revisit}")
+        bounds = self.pass_rate
+        if bounds is not None and not (len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] <= 1):
+            raise ValueError(f"collect.pass_rate must be [lowest, highest] within [0, 1], got {list(bounds)}")
+        if not self.dynamic and self.oversample > 1:
+            raise ValueError(f"collect.oversample={self.oversample} is for collect.dynamic=true, which drops groups")
+        if self.reuse and not (self.dynamic and self.oversample > 1):
+            raise ValueError(
+                "collect.reuse=true needs collect.dynamic=true and collect.oversample above 1: else no group is left"
+            )
+        if self.max_age is not None:
+            at_least("collect", self, max_age=1)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the problems to sample depend on their pass rates."""
+        return self.pass_rate is not None or self.curriculum.width > 0 or self.group_sizes.hard_below > 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is the next batch.prompts problems, each trained on whatever became of it."""
+        return not (self.dynamic or self.chooses)
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     template: str = "chat"
     system: str | None = None
     prefill: str = ""  # text with which the template opens the answer, "<think>" for example
     few_shot: int = 0  # worked examples of the few_shot template, from the first training problems
     max_prompt_tokens: int = 1024  # longer prompts are counted and left out at the start
-    train: dict[str, Any] = field(default_factory=dict)  # name -> {_target_: a function to list[Problem], options}
+    # name -> {_target_: a function to list[Problem], options}; with `weight` in each, its share of the prompts
+    train: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least("data", self, few_shot=0, max_prompt_tokens=1)
@@ -226,6 +301,7 @@ class TrainConfig:
     rollout: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     batch: BatchConfig = field(default_factory=BatchConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rewards: dict[str, Any] = field(default_factory=dict)
@@ -251,6 +327,13 @@ class TrainConfig:
             )
         if self.eval.correct is not None:
             check_choice("eval.correct", self.eval.correct, self.rewards)
+        if self.collect.outcome is not None:
+            check_choice("collect.outcome", self.collect.outcome, self.rewards)
+        if self.collect.max_age is not None and self.collect.max_age < self.batch.updates:
+            raise ValueError(
+                f"collect.max_age={self.collect.max_age} optimizer steps is less than the {self.batch.updates} of one "
+                "step (batch.mini_batches x batch.epochs), so no group would ever be used again"
+            )
         if self.model.compile and self.engine.name.startswith("zero3"):
             raise ValueError(
                 f"model.compile=true does not go with engine={self.engine.name}, which gathers weights as each layer "
@@ -268,6 +351,11 @@ class TrainConfig:
             )
         if self.model.path is None and not self.model.build:
             raise ValueError("model.path must name a Hugging Face directory or a hub model, got null")
+
+    @property
+    def correct(self) -> str:
+        """The reward that says right or wrong in evaluation."""
+        return self.eval.correct or next(iter(self.rewards))
 
     @property
     def params(self) -> SamplingParams:
@@ -296,6 +384,12 @@ def batch_arithmetic(config: TrainConfig, world_size: int) -> str:
         raise ValueError(
             f"batch.mini_batches={config.batch.mini_batches} is more than the {prompts // world_size} prompts of a "
             f"rank, and a group is never cut: take at most batch.mini_batches={prompts // world_size}"
+        )
+    times = config.collect.group_sizes.times
+    if config.collect.group_sizes.hard_below > 0 and times > prompts // world_size:
+        raise ValueError(
+            f"collect.group_sizes.times={times} makes a group of {times * group} completions, more than the "
+            f"{prompts // world_size * group} of a rank: take at most {prompts // world_size}, or more batch.prompts"
         )
     rank_completions = prompts * group // world_size
     longest = config.data.max_prompt_tokens + config.params.max_tokens

@@ -1,7 +1,7 @@
 """Every metric: its name, unit, how ranks are joined, and what a bad value means. One table, and the sums behind it.
 
-A name is `stage/what`. `<term>` and `<dataset>` stand for one word, the `k` of `avg@k` for a number. No other name
-can be logged. docs/metrics.md is `table_markdown()`.
+A name is `stage/what`. `<term>`, `<dataset>` and `<source>` stand for one word, the `k` of `avg@k` for a number. No
+other name can be logged. docs/metrics.md is `table_markdown()`.
 """
 
 from __future__ import annotations
@@ -188,6 +188,83 @@ METRICS = (
         "mean",
         "Groups in which two completions differ in reward. Only these have a gradient.",
         "Near 0: the problems are all too hard (reward low) or too easy (reward high). Change the data.",
+    ),
+    Metric(
+        "collect/rounds",
+        "count",
+        "last",
+        "Rounds of sampling in this step, see docs/sampling.md.",
+        "Above 3: each round waits for its longest completion; raise collect.oversample.",
+    ),
+    Metric(
+        "collect/filled_fraction",
+        "fraction of completions",
+        "last",
+        "Completions of the batch, of batch.prompts x sampling.completions.",
+        "Below 1: collect.max_rounds was reached; the problems are too hard or too easy for the policy.",
+    ),
+    Metric(
+        "collect/dropped_fraction",
+        "fraction of groups",
+        "last",
+        "Groups that were sampled and will not be trained on, of those and the batch's. In <step>.dropped.jsonl.",
+        "Above 0.7: most of the sampling is for nothing. Filter by collect.pass_rate, or change the data.",
+    ),
+    Metric(
+        "collect/all_right_fraction",
+        "fraction of groups",
+        "last",
+        "Groups sampled in this step whose completions are all right.",
+        "Near 1: the problems are too easy.",
+    ),
+    Metric(
+        "collect/all_wrong_fraction",
+        "fraction of groups",
+        "last",
+        "Groups sampled in this step whose completions are all wrong.",
+        "Near 1: the problems are too hard, or the reward is broken.",
+    ),
+    Metric(
+        "collect/reused_fraction",
+        "fraction of groups",
+        "last",
+        "Groups of the batch that were sampled by weights before the current ones (collect.reuse).",
+        "Near 1: collect.oversample is too large.",
+    ),
+    Metric(
+        "collect/age",
+        "optimizer steps",
+        "last",
+        "Optimizer steps between sampling and training, averaged over the groups of the batch.",
+        "Growing: see mismatch/kl_rollout, and correct with algorithm.mismatch.",
+    ),
+    Metric(
+        "data/pass_rate",
+        "fraction of completions",
+        "last",
+        "Right completions among those sampled in this step, whatever became of their groups.",
+        "Near 0 or 1: nothing to learn. With a filter or a curriculum it says as much of the choice as of the policy.",
+    ),
+    Metric(
+        "data/tried_fraction",
+        "fraction of problems",
+        "last",
+        "Training problems with a pass rate, before this step.",
+        "Near 0 under a curriculum: it knows nothing to choose by; give it collect.pass_rates.",
+    ),
+    Metric(
+        "data/skipped_fraction",
+        "fraction of problems",
+        "last",
+        "Problems passed over for their pass rate, of those looked at in this step.",
+        "Near 1: hardly a problem fits collect.pass_rate or the curriculum.",
+    ),
+    Metric(
+        "data/<source>_fraction",
+        "fraction of prompts",
+        "last",
+        "Prompts of this step from one data set, where data.train gives weights.",
+        "Far from its weight over many steps: a mistake of ours.",
     ),
     Metric(
         "policy/entropy",
@@ -468,7 +545,8 @@ def table_markdown() -> str:
         "# Metrics",
         "",
         "Each step is one object in `metrics.jsonl`, and one point in wandb and TensorBoard, under these names.",
-        "`<term>` is the name of a reward, `<dataset>` the name of an evaluation set, `k` a number of completions.",
+        "`<term>` is the name of a reward, `<dataset>` that of an evaluation set, `<source>` that of a training set,",
+        "`k` a number of completions.",
         "A value that could not be computed is `null`. This page is made from `rl/metrics.py`:",
         "`python -c 'from rl.metrics import table_markdown; print(table_markdown(), end=\"\")' > docs/metrics.md`",
         "",

@@ -182,12 +182,16 @@ class Scorer:
         with self._lock:
             self._begun[id(completion)] = BegunCalls(completion, pieces, self._generation)
 
-    def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
-        """The groups with their rewards, NaN where a term has no value. Raises RewardBroken if a term keeps failing."""
+    def score(self, groups: Sequence[Group], *, continued: bool = False) -> list[ScoredGroup]:
+        """The groups with their rewards, NaN where a term has no value. Raises RewardBroken if a term keeps failing.
+
+        continued: these groups belong to the step of the call before, so the two are one call to what counts failures:
+        a later round of dynamic sampling may be one hard problem that nobody answers.
+        """
         self._be_alive()
         results = self._results(groups)
         scored = [self._scored(group, found) for group, found in zip(groups, results, strict=True)]
-        self._watch(scored)
+        self._watch(scored, continued)
         return scored
 
     def _results(self, groups: Sequence[Group], deadline_s: float | None = None) -> list[Results]:
@@ -299,7 +303,7 @@ class Scorer:
         rewards = combined(self.terms, values, normalize_terms=self.normalize_terms)
         return ScoredGroup(group, rewards, values, tuple(failures), seconds)
 
-    def _watch(self, scored: Sequence[ScoredGroup]) -> None:
+    def _watch(self, scored: Sequence[ScoredGroup], continued: bool) -> None:
         """Stops a run whose reward fails: on anything if the recipe says so, else only on everything."""
         for term in self.terms:
             failed = [(group, failure) for group in scored for failure in group.failures if failure.term == term.name]
@@ -316,17 +320,20 @@ class Scorer:
                 continue  # measured only: nothing is learned from it anyway
             spared = {"no_answer"} if term.no_answer == "zero" else set()  # never a function that raises or hangs
             spared |= {"undecided", "bad_gold"} if term.on_error == "zero" else set()
-            self._watch_streak(term, [failure for _, failure in failed if failure.kind not in spared], scored)
+            counted = [failure for _, failure in failed if failure.kind not in spared]
+            self._watch_streak(term, counted, scored, continued)
 
-    def _watch_streak(self, term: RewardTerm, failures: Sequence[Failure], scored: Sequence[ScoredGroup]) -> None:
+    def _watch_streak(
+        self, term: RewardTerm, failures: Sequence[Failure], scored: Sequence[ScoredGroup], continued: bool
+    ) -> None:
         size = sum(len(group.rewards) for group in scored)
         with self._lock:
             streak = self._streaks[term.name]
             if len(failures) < size:
                 streak.calls = streak.completions = 0
-            elif size:
+            elif size and (streak.calls or not continued):
                 streak.first = streak.first if streak.calls else f"{failures[0].kind}: {failures[0].message}"
-                streak.calls += 1
+                streak.calls += not continued
                 streak.completions += size
             calls, completions, first = streak.calls, streak.completions, streak.first
         if not (self.stop_when_broken and calls >= BROKEN_AFTER_CALLS and completions >= BROKEN_AFTER_COMPLETIONS):

@@ -13,11 +13,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from rl import checkpoint, distributed
 from rl.algorithms import Algorithm
-from rl.collect import Scoring, collect
+from rl.collect import Collected, Collector, Sample, Scoring, collect
+from rl.collect_state import write_state
 from rl.config import TrainConfig
 from rl.console import Console
 from rl.curves import draw_curves
@@ -25,6 +26,7 @@ from rl.engine import PolicyEngine
 from rl.evaluate import Evaluation, Extract, evaluate
 from rl.experience import Prompt, ScoredGroup
 from rl.metrics import Tally, rollout_tally
+from rl.outcome import without_truncated
 from rl.record import write_rollouts
 from rl.rollout import ProvesWeights, RolloutEngine
 from rl.scoring import RewardBroken
@@ -35,17 +37,11 @@ CURVES_EVERY = 10  # steps
 EVAL_SEED = 1_000_003  # evaluation draws other numbers than training from the same recipe seed
 
 
-class Batches(Protocol):
-    """Which prompts belong to a step, all ranks together: a pure function of the step."""
-
-    def at(self, step: int) -> list[Prompt]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a recipe was built into."""
 
-    batches: Batches
+    collector: Collector
     rollout: RolloutEngine
     scoring: Scoring
     policy: PolicyEngine
@@ -135,13 +131,11 @@ def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
 def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
     """Collective: one batch of prompts, one update."""
     with run.time("step"):
-        prompts = my_share(parts.batches.at(step))
-        with distributed.together(), keeping_what_was_sampled(step, run):
-            groups = collect(prompts, parts.rollout, parts.scoring, config.params, seed=config.seed, time=run.time)
-        record(step, groups, run)
+        collected = parts.collector.step(step, parts.policy.step, sampler(step, config, parts, run))
+        record(step, collected, run)
         with run.time("update"):
             tally = update(
-                groups,
+                without_truncated(collected.groups) if config.collect.drop_truncated else collected.groups,
                 parts.policy,
                 parts.algorithm,
                 config.batch,
@@ -150,11 +144,36 @@ def train_step(step: int, config: TrainConfig, parts: Parts, run: Run) -> None:
             )
             if _is_due(step + 1, config.reference.every):
                 parts.policy.refresh_reference(config.reference.decay)
-            run.next_step = step + 1  # from here on a checkpoint is of this step
+            # What a checkpoint holds from here on.
+            run.next_step, parts.collector.state = step + 1, collected.after
         with run.time("sync"):
             sync(parts, parts.policy.step)
-    tally.merge(rollout_tally(groups))
-    log(step, tally, groups, run)
+    tally.merge(collected.tally)
+    tally.merge(rollout_tally(collected.sampled))
+    tally.add("reward/mean", [])  # a row of training has it, also where all groups were sampled before
+    log(step, tally, collected.sampled, run)
+
+
+def sampler(step: int, config: TrainConfig, parts: Parts, run: Run) -> Sample:
+    """What a round of this step samples with."""
+    before: list[ScoredGroup] = []
+
+    def sample(prompts: Sequence[Prompt], sizes: Sequence[int], is_first: bool) -> list[ScoredGroup]:
+        with distributed.together(), keeping_what_was_sampled(step, run, before):
+            groups = collect(
+                prompts,
+                parts.rollout,
+                parts.scoring,
+                config.params,
+                seed=config.seed,
+                time=run.time,
+                sizes=sizes,
+                continued=not is_first,
+            )
+        before.extend(groups)
+        return groups
+
+    return sample
 
 
 def sync(parts: Parts, step: int) -> None:
@@ -170,15 +189,8 @@ def sync(parts: Parts, step: int) -> None:
             parts.rollout.check_weights(expected, parts.policy.dtype)
 
 
-def my_share(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """This rank's prompts: contiguous and equally many on each rank, so that ranks in order give the batch again."""
-    share = len(prompts) // distributed.world_size()
-    start = distributed.rank() * share
-    return list(prompts[start : start + share])
-
-
 def log(step: int, tally: Tally, groups: Sequence[ScoredGroup], run: Run) -> None:
-    """Collective: one row of metrics over all ranks, to every sink."""
+    """Collective: one row of metrics over all ranks, to every sink. groups: what this rank sampled in the step."""
     num_tokens = sum(len(done.token_ids) for scored in groups for done in scored.group.completions)
     tally.merge(run.clocks())
     metrics = tally.reduce(distributed.gather)
@@ -191,23 +203,25 @@ def log(step: int, tally: Tally, groups: Sequence[ScoredGroup], run: Run) -> Non
             draw_curves(run.directory / "metrics.jsonl", run.directory / "curves.png")
 
 
-def record(step: int, groups: Sequence[ScoredGroup], run: Run) -> None:
-    """Collective: rollouts/<step>.jsonl, before the update, so that what was sampled is on disk whatever comes."""
-    everyone = distributed.gather(list(groups))
+def record(step: int, collected: Collected, run: Run) -> None:
+    """Collective: rollouts/<step>.jsonl, before the update, so that what was sampled is on disk whatever comes; what is
+    not to be trained on is in <step>.dropped.jsonl."""
     with distributed.together():
         if distributed.rank() == 0:
-            every = [scored for share in everyone for scored in share]
-            write_rollouts(run.directory / "rollouts" / f"{step:06d}.jsonl", every)
+            write_rollouts(run.directory / "rollouts" / f"{step:06d}.jsonl", collected.batch)
+            if collected.dropped:
+                write_rollouts(run.directory / "rollouts" / f"{step:06d}.dropped.jsonl", collected.dropped)
 
 
 @contextlib.contextmanager
-def keeping_what_was_sampled(step: int, run: Run) -> Iterator[None]:
-    """A reward that ends the run leaves this rank's completions in rollouts/<step>.broken.<rank>.jsonl."""
+def keeping_what_was_sampled(step: int, run: Run, before: Sequence[ScoredGroup] = ()) -> Iterator[None]:
+    """A reward that ends the run leaves this rank's completions in rollouts/<step>.broken.<rank>.jsonl, with those of
+    the step's rounds before."""
     try:
         yield
     except RewardBroken as error:
         path = run.directory / "rollouts" / f"{step:06d}.broken.{distributed.rank()}.jsonl"
-        write_rollouts(path, error.scored)
+        write_rollouts(path, [*before, *error.scored])
         raise RewardBroken(f"{error}; the completions of this step are in {path}", error.scored) from error
 
 
@@ -250,7 +264,7 @@ def save(config: TrainConfig, parts: Parts, run: Run) -> None:
     """Collective: the state after run.next_step updates."""
     checkpoint.save(
         run.directory / "checkpoints", run.next_step, parts.policy, parts.tokenizer, run.config,
-        keep=config.checkpoint.keep,
+        keep=config.checkpoint.keep, write_more=lambda directory: write_state(directory, parts.collector.state),
     )  # fmt: skip
 
 

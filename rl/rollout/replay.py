@@ -22,7 +22,8 @@ class ReplayRollout:
     """Plays back recorded rollouts by problem id and prompt index."""
 
     def __init__(self, path: str | Path) -> None:
-        """`path` is a file that rl/record.py wrote, or a run's rollouts/ directory of <step>.jsonl."""
+        """`path` is a file that rl/record.py wrote, or a run's rollouts/ directory of <step>.jsonl and, where dynamic
+        sampling threw groups away, <step>.dropped.jsonl."""
         self.path = Path(path)
         self._groups: dict[tuple[str, int], Group] = {}
         for file in _files(self.path):
@@ -78,7 +79,7 @@ def _files(path: Path) -> list[Path]:
     """The recorded files in the order of their steps."""
     if path.is_file():
         return [path]
-    files = [file for file in path.glob("*.jsonl") if file.stem.isdigit()]
+    files = [file for file in path.glob("*.jsonl") if file.stem.removesuffix(".dropped").isdigit()]
     if not files:
         raise ValueError(f"rollout.path={path} must be a recorded file or a directory of <step>.jsonl, found neither")
-    return sorted(files, key=lambda file: int(file.stem))
+    return sorted(files, key=lambda file: int(file.stem.removesuffix(".dropped")))
