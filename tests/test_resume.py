@@ -20,6 +20,7 @@ from test_train import start, torchrun
 from launch.run import prepared, resumable
 from rl import checkpoint
 from rl.checkpoint import Checkpoint
+from rl.collect_state import read_state
 from rl.config import compose_recipe, typed
 from rl.tracking import read_metrics
 
@@ -107,6 +108,58 @@ def test_on_two_zero2_ranks_too_of_which_one_is_asked_to_stop(tmp_path, cache):
     result = torchrun(*SMALL, "steps=20", "engine=zero2", "resume=auto", cwd=parts, **run)
     assert f"going on from run/checkpoints/step_{saved.step}" in result.stdout
     assert_same_run(whole, parts)
+
+
+# Dynamic sampling that keeps surplus groups, a curriculum, a filter, larger groups for hard problems, two inner epochs,
+# a mixture: all that a step takes from the steps before it.
+STRATEGIES = (
+    "collect.dynamic=true", "collect.outcome=even", "collect.oversample=2", "collect.reuse=true",
+    "collect.max_age=8", "collect.max_rounds=3", "collect.pass_rate=[0.2,0.9]", "collect.revisit=0.3",
+    "collect.curriculum.width=0.4", "collect.group_sizes.hard_below=0.3", "batch.epochs=2", "batch.mini_batches=2",
+    "+rewards.even.fn=mine.py:even", "data.train.arithmetic.size=24", "+data.train.arithmetic.weight=2",
+    "+data.train.more._target_=data.arithmetic.arithmetic", "+data.train.more.split=test", "+data.train.more.size=12",
+    "+data.train.more.weight=1", "checkpoint.every=4", "engine=zero2",
+)  # fmt: skip
+
+
+def place_for_strategies(path: Path) -> Path:
+    """With an outcome that half of all completions have."""
+    place_to_run(path)
+    with (path / "mine.py").open("a") as file:
+        file.write("def even(problem, completion):\n    return len(set(completion.text)) % 2\n")
+    return path
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_dynamic_sampling_a_curriculum_and_inner_epochs(tmp_path, cache):
+    whole, parts = place_for_strategies(tmp_path / "whole"), place_for_strategies(tmp_path / "parts")
+    run = {"ranks": 2, "cache": cache}
+    result = torchrun(*SMALL, *STRATEGIES, "steps=14", cwd=whole, **run)
+    assert result.returncode == 0, result.stdout
+    rows = [row for row in read_metrics(whole / "run" / "metrics.jsonl") if "collect/rounds" in row]
+    assert max(row["collect/rounds"] for row in rows) > 1  # the strategies had something to do
+    assert max(row["collect/reused_fraction"] for row in rows) > 0
+    assert max(row["data/skipped_fraction"] or 0 for row in rows) > 0
+
+    process = start(*SMALL, *STRATEGIES, "steps=14", cwd=parts, **run)
+    wait_for_rows(process, parts, 7)
+    started = psutil.Process(process.pid)
+    for one in [started, *started.children(recursive=True)]:
+        one.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    saved = checkpoint.newest(parts / "run" / "checkpoints")
+    assert saved is not None
+    assert saved.step in (4, 8)
+    assert len(read_state(saved.directory).difficulty) > 0
+    result = torchrun(*SMALL, *STRATEGIES, "steps=14", "resume=auto", cwd=parts, **run)
+    assert f"going on from run/checkpoints/step_{saved.step}" in result.stdout
+    assert_same_run(whole, parts)
+    recorded = sorted((whole / "run" / "rollouts").iterdir())
+    assert any(path.name.endswith(".dropped.jsonl") for path in recorded)
+    for path in recorded:
+        assert (parts / "run" / "rollouts" / path.name).read_bytes() == path.read_bytes()
+    one, other = (read_state(directory / "run" / "checkpoints" / "step_14") for directory in (whole, parts))
+    assert one == other
 
 
 @pytest.mark.slow

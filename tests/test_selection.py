@@ -1,4 +1,4 @@
-"""Which problems are sampled: by pass rate, by curriculum, by size of group; the same for every rank and every resume."""
+"""Which problems are sampled: by pass rate, by curriculum, by size of group; the same on every rank and resume."""
 
 from __future__ import annotations
 
