@@ -88,6 +88,29 @@ def refusal(*overrides: str) -> str:
         (["recipe=grpo_tiny", "sampling.max_tokens=1.5"], "sampling.max_tokens must be a whole number, got 1.5"),
         (["recipe=grpo_tiny", "+sampling.top_p=0"], "sampling.top_p must be in (0, 1], got 0"),
         (["recipe=grpo_tiny", "resume=atuo"], "resume must be one of never, auto, got 'atuo'. Did you mean auto?"),
+        (
+            ["recipe=grpo_tiny", "collect.dynamc=true"],
+            "no key collect.dynamc in this recipe. Did you mean collect.dyna",
+        ),
+        (["recipe=grpo_tiny", "collect.max_rounds=0"], "collect.max_rounds must be 1 or more, got 0"),
+        (["recipe=grpo_tiny", "collect.outcome=maths"], "collect.outcome must be one of math_answer, think_format"),
+        (["recipe=grpo_tiny", "collect.oversample=0.5"], "collect.oversample must be 1 or more, got 0.5"),
+        (["recipe=grpo_tiny", "collect.oversample=2"], "collect.oversample=2.0 is for collect.dynamic=true"),
+        (
+            ["recipe=grpo_tiny", "collect.dynamic=true", "collect.reuse=true"],
+            "collect.reuse=true needs collect.dynamic=true and collect.oversample above 1",
+        ),
+        (
+            ["recipe=grpo_tiny", "collect.max_age=3", "batch.epochs=4"],
+            "collect.max_age=3 optimizer steps is less than the 4 of one step",
+        ),
+        (["recipe=grpo_tiny", "collect.pass_rate=[0.9,0.1]"], "collect.pass_rate must be [lowest, highest] within"),
+        (["recipe=grpo_tiny", "collect.pass_rate=[0.1]"], "must be [lowest, highest] within [0, 1], got [0.1]"),
+        (["recipe=grpo_tiny", "collect.revisit=2"], "collect.revisit must be in [0, 1], got 2.0"),
+        (["recipe=grpo_tiny", "collect.curriculum.width=-1"], "collect.curriculum.width must be 0 or more, got -1.0"),
+        (["recipe=grpo_tiny", "collect.curriculum.exponent=0"], "collect.curriculum.exponent must be above 0, got 0.0"),
+        (["recipe=grpo_tiny", "collect.group_sizes.times=1"], "collect.group_sizes.times must be 2 or more, got 1"),
+        (["recipe=grpo_tiny", "collect.group_sizes.hard_below=2"], "group_sizes.hard_below must be in [0, 1], got 2.0"),
     ],
 )
 def test_a_mistake_is_told_with_what_to_type_instead(overrides, words):
@@ -99,6 +122,13 @@ def test_the_arithmetic_of_a_batch_is_said_in_words():
     assert batch_arithmetic(config, 2).startswith(
         "32 prompts x 8 completions = 256 completions a step, 128 a rank, at most 13 micro-batches of 16,384 tokens"
     )
+
+
+def test_a_group_larger_than_the_share_of_a_rank_is_refused():
+    config = typed(compose_recipe(["recipe=grpo_tiny", "batch.prompts=4", "collect.group_sizes.hard_below=0.3"]))
+    assert batch_arithmetic(config, 2)
+    with pytest.raises(ValueError, match=r"collect\.group_sizes\.times=2 .* 16 completions, more than the 8 of a rank"):
+        batch_arithmetic(config, 4)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def test_replay_gives_what_was_recorded_in_the_order_asked(tmp_path, groups):
     assert played == [scored.group for scored in wanted]
 
 
+def test_replay_also_gives_what_dynamic_sampling_threw_away(tmp_path, groups):
+    write_rollouts(tmp_path / "000000.jsonl", groups[:2])
+    write_rollouts(tmp_path / "000000.dropped.jsonl", groups[2:])
+    wanted = [groups[3], groups[0]]
+    played = ReplayRollout(tmp_path).generate([scored.group.prompt for scored in wanted], params(), seed=7)
+    assert played == [scored.group for scored in wanted]
+
+
 def test_replay_names_what_was_not_recorded(tmp_path, groups):
     write_rollouts(tmp_path / "a.jsonl", groups[:2])
     with pytest.raises(ValueError, match=r"problem sums/4, prompt 4 is not among the 2 groups recorded in .*a\.jsonl"):

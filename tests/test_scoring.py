@@ -388,6 +388,17 @@ def test_the_breaker_waits_for_two_calls_and_sixteen_completions_without_a_value
             scorer.score([group_of("raise")])
 
 
+def test_rounds_of_one_step_count_as_one_call(user_file, group_of):
+    with Scorer(terms_of(user_file, "told")) as scorer:
+        scorer.score([group_of(*["fine"] * 8)])
+        for _ in range(3):  # the last rounds of a step, with one hard problem each
+            scorer.score([group_of(*["raise"] * 8)], continued=True)
+        scorer.score([group_of(*["raise"] * 8)])
+        scorer.score([group_of(*["raise"] * 8)], continued=True)
+        with pytest.raises(RewardBroken, match="last 24"):  # but two steps of nothing else are too many
+            scorer.score([group_of(*["raise"] * 8)])
+
+
 # Processes
 
 

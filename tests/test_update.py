@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,39 @@ def test_the_first_of_several_updates_is_the_update_alone(model_path, groups):
     second = again.update(batches, GRPO(), is_scored=True).reduce(alone)
     assert second["optim/grad_norm"] == pytest.approx(row["optim/grad_norm"], rel=1e-5)
     assert torch.allclose(weights(engine), weights(again), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mismatch", ["none", "token_truncate"])
+def test_groups_that_an_earlier_policy_sampled_have_their_distance_in_the_mismatch(model_path, groups, mismatch):
+    """collect.reuse: the ratio begins at 1 all the same, whether the old log-probabilities come from the update's own
+    pass or from one before it, and both give the same update."""
+    sampler, _ = run(model_path, groups)
+    stale = []
+    for row, group in zip(with_scores(trajectories(groups)[0], sampler, GRPO(), 60, alone), groups, strict=True):
+        of = {id(item.completion_ids): item.scores.old_logprobs.tolist() for item in row}
+        done = tuple(replace(one, logprobs=of.get(id(one.token_ids), one.logprobs)) for one in group.group.completions)
+        stale.append(replace(group, group=replace(group.group, completions=done)))
+    algorithm, found = GRPO(mismatch=mismatch), []
+    for is_scored in (False, True):
+        engine = engine_of(model_path)
+        for _ in range(3):  # the policy moves on
+            run(model_path, groups, engine=engine)
+        rows, rewards = trajectories(stale)
+        if is_scored:
+            rows = with_scores(rows, engine, algorithm, 60, alone)
+        items = [item for row in with_advantages(rows, rewards, algorithm, alone) for item in row]
+        batches = build_micro_batches(
+            items, "token", tokens_per_micro_batch=60, max_completion_tokens=MAX_TOKENS, gather=alone,
+            share_prompts=engine.shares_prompts,
+        )  # fmt: skip
+        found.append((engine.update(batches, algorithm, is_scored=is_scored).reduce(alone), weights(engine)))
+    (own, own_weights), (before, before_weights) = found
+    for row in (own, before):
+        assert row["policy/clip_high_fraction"] == row["policy/clip_low_fraction"] == 0
+        assert row["mismatch/kl_rollout"] > 1e-6
+    assert own["mismatch/kl_rollout"] == pytest.approx(before["mismatch/kl_rollout"], rel=1e-3)
+    assert own["optim/grad_norm"] == pytest.approx(before["optim/grad_norm"], rel=1e-5)
+    assert torch.allclose(own_weights, before_weights, rtol=0, atol=1e-6)
 
 
 def test_old_log_probabilities_are_those_before_the_first_update(model_path, groups):
