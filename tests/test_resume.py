@@ -113,20 +113,20 @@ def test_on_two_zero2_ranks_too_of_which_one_is_asked_to_stop(tmp_path, cache):
 # Dynamic sampling that keeps surplus groups, a curriculum, a filter, larger groups for hard problems, two inner epochs,
 # a mixture: all that a step takes from the steps before it.
 STRATEGIES = (
-    "collect.dynamic=true", "collect.outcome=even", "collect.oversample=2", "collect.reuse=true",
+    "collect.dynamic=true", "collect.outcome=lucky", "collect.oversample=2", "collect.reuse=true",
     "collect.max_age=8", "collect.max_rounds=3", "collect.pass_rate=[0.2,0.9]", "collect.revisit=0.3",
     "collect.curriculum.width=0.4", "collect.group_sizes.hard_below=0.3", "batch.epochs=2", "batch.mini_batches=2",
-    "+rewards.even.fn=mine.py:even", "data.train.arithmetic.size=24", "+data.train.arithmetic.weight=2",
+    "+rewards.lucky.fn=mine.py:lucky", "data.train.arithmetic.size=24", "+data.train.arithmetic.weight=2",
     "+data.train.more._target_=data.arithmetic.arithmetic", "+data.train.more.split=test", "+data.train.more.size=12",
-    "+data.train.more.weight=1", "checkpoint.every=4", "engine=zero2",
+    "+data.train.more.weight=1", "checkpoint.every=1", "checkpoint.keep=20", "engine=zero2",
 )  # fmt: skip
 
 
 def place_for_strategies(path: Path) -> Path:
-    """With an outcome that half of all completions have."""
+    """With an outcome that one in seven completions has: about half of the groups of four are informative."""
     place_to_run(path)
     with (path / "mine.py").open("a") as file:
-        file.write("def even(problem, completion):\n    return len(set(completion.text)) % 2\n")
+        file.write("def lucky(problem, completion):\n    return sum(map(ord, completion.text)) % 7 == 0\n")
     return path
 
 
@@ -147,12 +147,14 @@ def test_killed_in_the_middle_of_dynamic_sampling_a_curriculum_and_inner_epochs(
     for one in [started, *started.children(recursive=True)]:
         one.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    saved = checkpoint.newest(parts / "run" / "checkpoints")
-    assert saved is not None
-    assert saved.step in (4, 8)
-    assert len(read_state(saved.directory).difficulty) > 0
+    states = {path: read_state(path) for path in checkpoint.complete(parts / "run" / "checkpoints")}
+    saved = [path for path, state in states.items() if state.kept][-1]  # where groups wait for the next step
+    assert len(states[saved].difficulty) > 0
+    for path in states:
+        if int(path.name.removeprefix("step_")) > int(saved.name.removeprefix("step_")):
+            shutil.rmtree(path)
     result = torchrun(*SMALL, *STRATEGIES, "steps=14", "resume=auto", cwd=parts, **run)
-    assert f"going on from run/checkpoints/step_{saved.step}" in result.stdout
+    assert f"going on from run/checkpoints/{saved.name}" in result.stdout
     assert_same_run(whole, parts)
     recorded = sorted((whole / "run" / "rollouts").iterdir())
     assert any(path.name.endswith(".dropped.jsonl") for path in recorded)
