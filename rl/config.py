@@ -341,8 +341,8 @@ class TrainConfig:
             )
         if self.reference.every and self.model.lora.rank:
             raise ValueError(
-                f"reference.every={self.reference.every} does not go with model.lora.rank={self.model.lora.rank}, where "
-                "the base model under the adapters is the reference: take reference.every=0, or model.lora.rank=0"
+                f"reference.every={self.reference.every} does not go with model.lora.rank={self.model.lora.rank}, "
+                "where the base model under the adapters is the reference: take reference.every=0, or model.lora.rank=0"
             )
         if self.reference.decay and self.engine.name != "ddp" and self.model.dtype == "bfloat16":
             raise ValueError(
