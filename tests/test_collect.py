@@ -143,6 +143,20 @@ def test_after_max_rounds_the_batch_is_what_there_is():
     assert metrics(nothing)["collect/filled_fraction"] == 0
 
 
+def test_a_group_that_differs_in_its_cut_completions_only_is_dropped_where_these_are():
+    def all_wrong_ones_cut(prompts, sizes, is_first):
+        groups = Sampling()(prompts, sizes, is_first)
+        return [replace(group, group=replace(group.group, completions=cut(group))) for group in groups]
+
+    def cut(group):
+        pairs = zip(group.group.completions, group.terms["right"], strict=True)
+        return tuple(replace(done, finish_reason="stop" if right else "length") for done, right in pairs)
+
+    settings = {"dynamic": True, "max_rounds": 2}
+    assert set(kinds(collector(**settings).step(0, 0, all_wrong_ones_cut).batch)) == {"even"}
+    assert collector(**settings, drop_truncated=True).step(0, 0, all_wrong_ones_cut).batch == []
+
+
 def test_metrics_of_a_step_are_shares_of_what_was_sampled():
     found = collector(dynamic=True).step(0, 0, Sampling())
     of = kinds(found.batch + found.dropped)

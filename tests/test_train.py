@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -120,6 +121,23 @@ def test_a_reward_of_ones_own_is_learned_and_shown(tmp_path):
     assert "sevens 0" in result.stdout  # in the sampled completion's line of rewards
     scored = read_rollouts(directory / "rollouts" / "000011.jsonl")[0]
     assert scored.rewards[0] == pytest.approx(2 * scored.terms["sevens"][0] + scored.terms["math_answer"][0])
+
+
+@pytest.mark.slow
+def test_completions_that_were_cut_keep_their_rewards_and_move_no_weight(tmp_path):
+    (tmp_path / "mine.py").write_text("def variety(problem, completion):\n    return len(set(completion.text))\n")
+    result = torchrun(
+        "recipe=grpo_tiny", "run.dir=run", "steps=1", "cold_start.steps=0", "batch.prompts=4", "sampling.max_tokens=3",
+        "eval.data.arithmetic.size=4", "+rewards.variety.fn=mine.py:variety", "optimizer.lr=1e-2",
+        "collect.drop_truncated=true", cwd=tmp_path, cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    first, _ = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert first["rollout/truncated_fraction"] == 1
+    assert first["reward/std"] > 0
+    assert first["optim/grad_norm"] == 0
+    scored = read_rollouts(tmp_path / "run" / "rollouts" / "000000.jsonl")
+    assert not any(math.isnan(reward) for group in scored for reward in group.rewards)
 
 
 @pytest.mark.slow
