@@ -26,6 +26,9 @@ from rl.experience import Completion, Prompt, Verdict
 
 Verifier = Literal["own", "math_verify"]
 
+PROSE_WORD = re.compile(r"(?a)(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+OPERATOR = re.compile(r"[+*/^=<>|]|(?<=[\w)}]) ?-|- ")
+
 OR = re.compile(r"\s(?:or|\\text\{\s?or\s?\})\s")
 MAX_GOLD_CHARS = 4000
 MAX_SOLUTION_CHARS = 20_000  # of a longer one the answer is not kept for the next time
@@ -168,7 +171,9 @@ def _read_otherwise(gold: str, found: extract.Extracted, verifier: Verifier) -> 
     label, _, rest = answer.partition("=")
     if "=" in rest and LABEL.fullmatch(label.strip("$ ")):
         return _compared(gold, rest.strip("$ "), verifier).state == "ok"
-    value = value_in_prose(answer) if found.source == "block" and answer.count(" ") > 1 else None
+    has_words = answer.count(" ") > 1 and len(PROSE_WORD.findall(answer)) > 1
+    is_prose = has_words and not OPERATOR.search(answer)  # unlike "4 + x"
+    value = value_in_prose(answer) if found.source == "block" and is_prose else None
     return value is not None and _compared(gold, value, verifier).state == "ok"
 
 

@@ -523,6 +523,11 @@ def test_no_claim_is_no_answer(text, prefix):
     ("gold", "text", "state"),
     [
         ("2, 3", r"\boxed{2, 3}", "ok"),
+        ("4", "<answer>she has 4 apples</answer>", "ok"),
+        ("4", "<answer>4 + x</answer>", "wrong"),
+        ("4", "<answer>4 - x</answer>", "wrong"),
+        ("18", "<answer>18 + ab</answer>", "wrong"),
+        ("18", "<answer>18 + ab + cd</answer>", "wrong"),
         ("2, 3", r"\boxed{x = 2 \text{ or } x = 3}", "ok"),
         ("x = 2 or x = 3", r"\boxed{2} or \boxed{3}", "ok"),  # the parts of one answer
         ("x = 1 or x = 2", r"\boxed{x = 1 or x = 2} or \boxed{7919 + x = 1 or x = 2}", "wrong"),
