@@ -30,6 +30,11 @@ from launch.report import print_report
 from rewards.math_answer import extract_answer
 from rl import checkpoint, distributed
 from rl.algorithms import Algorithm
+from rl.algorithms.distill import Distill
+from rl.algorithms.gdpo import GDPO
+from rl.algorithms.pass_at_k import PassAtK
+from rl.algorithms.raft import RAFTPlusPlus
+from rl.algorithms.topr import TOPR
 from rl.binding import build
 from rl.checkpoint import Checkpoint
 from rl.collect import Collector
@@ -85,6 +90,7 @@ def run_recipe(composed: DictConfig) -> None:
     distributed.start()
     with distributed.together():
         algorithm = build(config.algorithm, "algorithm")
+        check_algorithm(config, algorithm)
         terms = reward_terms(config.rewards)
         previous = resumable(directory, config, resolved)
         base = models.base_model(config)
@@ -107,6 +113,22 @@ def run_recipe(composed: DictConfig) -> None:
     elif distributed.rank() == 0:
         print_report(directory)
     distributed.stop()
+
+
+def check_algorithm(config: TrainConfig, algorithm: Algorithm) -> None:
+    """What an algorithm needs of the rest of the recipe. ValueError naming the key to change."""
+    name = type(algorithm).__name__
+    if isinstance(algorithm, GDPO) and not config.scoring.normalize_terms:
+        raise ValueError(f"{name} is about terms that are each in their own scale: set scoring.normalize_terms=true")
+    if isinstance(algorithm, PassAtK) and config.params.completions <= algorithm.k:
+        raise ValueError(
+            f"{name} with algorithm.k={algorithm.k} needs more completions than that, or every advantage is 0: "
+            f"sampling.completions={config.params.completions}"
+        )
+    if isinstance(algorithm, Distill | RAFTPlusPlus | TOPR) and config.collect.dynamic:
+        raise ValueError(
+            f"{name} learns from groups of equal reward too, which dynamic sampling drops: set collect.dynamic=false"
+        )
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from launch import models
+from launch.run import check_algorithm
+from rl.binding import build
 from rl.config import OptimizerConfig, batch_arithmetic, compose_recipe, differences, flat_keys, summaries, typed
 from rl.distributed import FailedTogether
 from rl.tiny import build_tiny_model
@@ -273,3 +275,19 @@ def test_answers_longer_than_the_model_knows_positions_are_refused(section, tmp_
         ValueError, match=r"make 145 tokens, but the model knows 144 positions; lower sampling\.max_tok"
     ):
         models.check_length(longer, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "found"),
+    [
+        (["algorithm=gdpo"], "set scoring.normalize_terms=true"),
+        (["algorithm=pass_at_k", "algorithm.k=8"], "needs more completions than that"),
+        (["algorithm=raft", "collect.dynamic=true"], "set collect.dynamic=false"),
+        (["batch.mini_batches=17"], "batch.mini_batches=17 is more than the 16 prompts"),
+    ],
+)
+def test_what_an_algorithm_needs_of_the_recipe_is_said_by_key(overrides, found):
+    config = typed(compose_recipe(["recipe=grpo_tiny", *overrides]))
+    with pytest.raises(ValueError, match=found):  # noqa: PT012
+        batch_arithmetic(config, 1)
+        check_algorithm(config, build(config.algorithm, "algorithm"))
