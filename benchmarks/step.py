@@ -86,7 +86,8 @@ class Ours:
         import torch
 
         from rl.algorithms.grpo import GRPO
-        from rl.config import OptimizerConfig
+        from rl.collect import Collector
+        from rl.config import CollectConfig, OptimizerConfig
         from rl.engine import PolicyEngine
         from rl.policy import load_model
         from rl.rollout.native import NativeRollout
@@ -102,14 +103,28 @@ class Ours:
             rollout = NativeRollout(model, self.tokenizer, self.work.rollout_dtype, torch.device("cpu"))
         reward = {"parity": {"fn": f"{ROOT}/benchmarks/works.py:parity"}}
         return Parts(
-            batches=self, rollout=rollout, scoring=Scorer(reward_terms(reward)), policy=policy,
+            collector=Collector(
+                stream=self, settings=CollectConfig(), outcome="parity", slots=self.work.prompts,
+                completions=self.work.completions, seed=0, steps=1000,
+            ),
+            rollout=rollout, scoring=Scorer(reward_terms(reward)), policy=policy,
             algorithm=GRPO(clip_high=0.28), tokenizer=self.tokenizer, held_out={}, correct="parity",
         )  # fmt: skip
 
-    def at(self, step: int) -> list[Any]:
-        """A batch of prompts, in turn."""
-        start = step * self.work.prompts % len(self.prompts)
-        return self.prompts[start : start + self.work.prompts]
+    # As the stream of prompts: all of them in turn.
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"x": len(self.prompts)}
+
+    def source(self, index: int) -> str:
+        return "x"
+
+    def candidate(self, source: str, place: int) -> Any:
+        return self.prompts[place % len(self.prompts)].problem
+
+    def prompt(self, problem: Any, index: int) -> Any:
+        return replace(self.prompts[int(problem.id)], index=index)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """The run's metrics come here."""
@@ -148,7 +163,7 @@ class Given:
         }
 
     def generate(self, prompts: Any, params: Any, seed: int, **_: Any) -> list[Any]:
-        return [self.groups[prompt.index] for prompt in prompts]
+        return [replace(self.groups[int(prompt.problem.id)], prompt=prompt) for prompt in prompts]
 
     def load_weights(self, weights: Any, policy_step: int) -> None:
         """Needs none."""
