@@ -40,6 +40,7 @@ class Answer(NamedTuple):
     outcomes: tuple[Outcome, ...]
     started: float
     ended: float
+    cpu_s: float  # of the processor, which a call that had to wait for it did not use
 
 
 class Begun(NamedTuple):

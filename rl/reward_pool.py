@@ -45,10 +45,10 @@ from rl.reward_worker import FORK, HEARTBEAT_S, MESSAGE, READY, Limits, Setup
 ROOT = Path(__file__).resolve().parents[1]
 START_DEADLINE_S = 120.0  # to start the template and import the rewards; also for the first call of each
 IMPORT_DEADLINE_S = 60.0  # for the imports that a call does: they do not count against its deadline
-STARVED_GRACE_S = 0.8  # beyond its deadline, for a call that had little of the processor
 ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker ended
 BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
 OVERBOOKED_FOR_S = 1.0  # after a call was passed by; see Pool._num_wanted
+LOOK_AGAIN_AFTER_S = 0.003  # at a call that takes long and has not had much of the processor
 LOOK_EVERY_S = 0.02  # at what slow calls take of the processors
 FORK_AGAIN_AFTER_S = 0.5
 MAX_ALONE = 8  # suspects at once
@@ -293,7 +293,8 @@ class Pool:
         task.attempts += 1
         now = time.monotonic()
         if not worker.pending:
-            worker.heard_at, worker.busy_since, worker.imports_end_at = now, now, now + IMPORT_DEADLINE_S
+            worker.heard_at, worker.imports_end_at = now, now + IMPORT_DEADLINE_S
+            worker.begin_call(now)
             worker.begun = False
         worker.pending |= {call.number: (call, task) for call in task.job.calls or (MODULES,)}
         try:
@@ -332,7 +333,8 @@ class Pool:
         if isinstance(message, Importing):
             worker.busy_since = max(worker.busy_since, min(message.at, worker.imports_end_at))
         elif isinstance(message, Begun):
-            worker.busy_since, worker.begun = message.at, True
+            worker.begin_call(message.at)
+            worker.begun = True
         elif isinstance(message, Modules):
             _, task = worker.pending.pop(MODULES.number)
             task.ticket.modules = message.names
@@ -342,8 +344,9 @@ class Pool:
             call, task = worker.pending.pop(message.number)
             seconds = message.ended - message.started
             task.ticket.put(call.number, Result(message.outcomes, seconds))
-            self._typical[call.term].add(seconds / len(call.places))
-            worker.busy_since, worker.imports_end_at = message.ended, message.ended + IMPORT_DEADLINE_S
+            self._typical[call.term].add(seconds / len(call.places), message.cpu_s / len(call.places))
+            worker.imports_end_at = message.ended + IMPORT_DEADLINE_S
+            worker.begin_call(message.ended)
             self._finish(worker)
         else:
             assert isinstance(message, Alive | Answer), message
@@ -365,7 +368,7 @@ class Pool:
             elif self.in_event_loop and worker.pending:
                 due.append(worker.heard_at + BLOCKED_AFTER_S)
             elif worker.pending:
-                due.append(self._cut_at(worker, now))
+                due.append(self._cut_at(worker))
                 if worker.passed_by and not worker.demoted:
                     due.append(now + LOOK_EVERY_S)
                 if self._may_pass_by(worker):
@@ -380,10 +383,10 @@ class Pool:
             if worker.pending and now > worker.heard_at + BLOCKED_AFTER_S:
                 self._died(worker, f"its event loop was blocked for {BLOCKED_AFTER_S:g} s; await, do not wait")
         elif worker.pending:
-            if now >= self._cut_at(worker, now):
-                if self._drain(worker) and worker.pending and now >= self._cut_at(worker, now):
+            if now >= self._cut_at(worker):
+                if self._drain(worker) and worker.pending and now >= self._cut_at(worker):
                     self._cut(worker)
-            elif self._is_to_pass_by(worker, now) and self._drain(worker) and self._is_to_pass_by(worker, now):
+            elif self._may_pass_by(worker) and now >= self._pass_by_at(worker) and self._is_slow(worker, now):
                 self._pass_by(worker)
 
     def _allowed_s(self, call: Call, task: Task) -> float:
@@ -392,14 +395,10 @@ class Pool:
         own_s = self.limits.deadlines_s[call.term] if task.deadline_s is None else task.deadline_s
         return own_s * len(call.places)
 
-    def _cut_at(self, worker: Worker, now: float) -> float:
-        """When the first pending call is past its deadline; somewhat later if the processor was mostly with others."""
+    def _cut_at(self, worker: Worker) -> float:
+        """When the first pending call is past its deadline."""
         assert worker.first is not None
-        allowed_s = self._allowed_s(*worker.first)
-        deadline = worker.busy_since + allowed_s
-        if now < deadline or not worker.demoted or worker.pid is None or not _is_running(worker.pid):
-            return deadline
-        return deadline + STARVED_GRACE_S
+        return worker.busy_since + self._allowed_s(*worker.first)
 
     def _may_pass_by(self, worker: Worker) -> bool:
         """Whether anything waits for this worker that another one could do."""
@@ -413,30 +412,38 @@ class Pool:
             and sum(other.passed_by for other in self.workers) < MAX_PASSED_BY
         )
 
-    def _is_to_pass_by(self, worker: Worker, now: float) -> bool:
-        return self._may_pass_by(worker) and now >= self._pass_by_at(worker)
+    def _is_slow(self, worker: Worker, now: float) -> bool:
+        """A call that sleeps is judged by its time, one that computes by that of the processor: it may have to wait."""
+        if not self._drain(worker) or not self._may_pass_by(worker) or now < self._pass_by_at(worker):
+            return False
+        worker.look_again_at = now + LOOK_AGAIN_AFTER_S
+        return worker.call_cpu_s > self._too_much_cpu_s(worker) or not _is_running(worker.pid or 0)
+
+    def _too_much_cpu_s(self, worker: Worker) -> float:
+        assert worker.first is not None
+        call, _ = worker.first
+        return self._typical[call.term].too_much_cpu_s * len(call.places)
 
     def _pass_by_at(self, worker: Worker) -> float:
         assert worker.first is not None
-        return worker.busy_since + self._pass_by_after_s(worker.first[0])
-
-    def _pass_by_after_s(self, call: Call) -> float:
-        return self._typical[call.term].pass_by_after_s * len(call.places)
+        call, _ = worker.first
+        due = worker.busy_since + self._typical[call.term].pass_by_after_s * len(call.places)
+        return max(due, worker.look_again_at)
 
     def _pass_by(self, worker: Worker) -> None:
         """The slow call stays; the rest goes to a new worker."""
-        worker.pass_by()
-        self._passed_by_at = time.monotonic()
+        worker.passed_by = True
+        if not _is_running(worker.pid or 0):
+            self._passed_by_at = time.monotonic()
         self._hand_on(worker)
 
     def _demote(self) -> None:
         """While the slow calls together take more of the processors than there is patience for, the greediest of them
         gets no more than what the others leave; but not one that is slow only because it had to wait."""
-        slow = {worker: worker.slow_cpu_s for worker in self.workers if worker.passed_by and not worker.demoted}
+        slow = {worker: worker.call_cpu_s for worker in self.workers if worker.passed_by and not worker.demoted}
         while slow and sum(slow.values()) > self._patience.left_s:
             worker = max(slow, key=lambda worker: slow[worker])
-            assert worker.first is not None
-            if slow[worker] < self._pass_by_after_s(worker.first[0]):
+            if slow[worker] < self._too_much_cpu_s(worker):
                 return
             self._patience.spend(slow.pop(worker))
             worker.demoted = True
@@ -455,7 +462,7 @@ class Pool:
         assert worker.first is not None
         call, task = worker.first
         if worker.passed_by and not worker.demoted:
-            self._patience.spend(worker.slow_cpu_s)
+            self._patience.spend(worker.call_cpu_s)
         self._fail(worker, "timeout", f"no value within {self._allowed_s(call, task):g} s")
 
     def _died(self, worker: Worker, ending: str, *, blame: bool = True) -> None:

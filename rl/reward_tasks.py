@@ -15,7 +15,8 @@ from rl.reward_forms import Outcome
 
 PASS_BY_AFTER_S = 0.005  # at least; see Typical
 TYPICAL_FACTOR = 1.5
-PATIENCE_S = 1.0  # see Patience
+CPU_FACTOR = 1.2
+PATIENCE_S = 0.3  # see Patience
 PATIENCE_FRACTION = 0.05  # of a processor
 MODULES = Call(-1, -1, (), {})  # stands for the answer to a job without calls
 
@@ -78,19 +79,30 @@ class Typical:
     """How long a call of a term usually takes: what nine of its last calls in ten did not exceed."""
 
     def __init__(self) -> None:
-        self._seconds: deque[float] = deque(maxlen=50)
-        self._quantile: float | None = None
+        self._calls: deque[tuple[float, float]] = deque(maxlen=50)  # seconds, and of the processor
+        self._quantiles: tuple[float, float] | None = None
 
-    def add(self, seconds: float) -> None:
-        self._seconds.append(seconds)
-        self._quantile = None
+    def add(self, seconds: float, cpu_s: float) -> None:
+        self._calls.append((seconds, cpu_s))
+        self._quantiles = None
 
     @property
     def pass_by_after_s(self) -> float:
-        if self._quantile is None:
-            ordered = sorted(self._seconds)
-            self._quantile = ordered[len(ordered) * 9 // 10] if ordered else 0.0
-        return max(PASS_BY_AFTER_S, TYPICAL_FACTOR * self._quantile)
+        """Seconds after which a call that sleeps takes too long: at once, for a term whose calls compute."""
+        computes = self._quantile(1) > 0.5 * self._quantile(0)
+        return PASS_BY_AFTER_S if computes else max(PASS_BY_AFTER_S, TYPICAL_FACTOR * self._quantile(0))
+
+    @property
+    def too_much_cpu_s(self) -> float:
+        """Processor time after which a call that computes takes too long."""
+        return PASS_BY_AFTER_S / 2 + CPU_FACTOR * self._quantile(1)
+
+    def _quantile(self, column: int) -> float:
+        if self._quantiles is None:
+            columns = zip(*self._calls, strict=True) if self._calls else ([0.0], [0.0])
+            first, second = (sorted(values)[len(self._calls) * 9 // 10] for values in columns)
+            self._quantiles = first, second
+        return self._quantiles[column]
 
 
 @dataclass(slots=True, eq=False)
@@ -107,23 +119,24 @@ class Worker:
     alone: bool = False  # does calls one by one, of which any may take it down
     passed_by: bool = False
     demoted: bool = False  # gets what the others leave of the processors
-    cpu_before_s: float = 0.0  # its processor time when it was passed by
+    cpu_before_s: float = 0.0  # its processor time when its first pending call began
+    look_again_at: float = 0.0  # at whether that call is to be passed by
     closed_at: float | None = None  # its pipe has ended: how it ended is to come
 
     @property
-    def slow_cpu_s(self) -> float:
-        """Processor time since it was passed by."""
-        return _cpu_s(self.pid) - self.cpu_before_s
+    def call_cpu_s(self) -> float:
+        """Processor time of its first pending call."""
+        return cpu_s(self.pid) - self.cpu_before_s
 
-    def pass_by(self) -> None:
-        self.passed_by, self.cpu_before_s = True, _cpu_s(self.pid)
+    def begin_call(self, at: float) -> None:
+        self.busy_since, self.cpu_before_s = at, cpu_s(self.pid)
 
     @property
     def first(self) -> tuple[Call, Task] | None:
         return next(iter(self.pending.values()), None)
 
 
-def _cpu_s(pid: int | None) -> float:
+def cpu_s(pid: int | None) -> float:
     """Processor time of a process (Linux), 0 where it is not to be had."""
     if pid is not None:
         with contextlib.suppress(OSError, OverflowError):

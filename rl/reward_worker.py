@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import pickle
@@ -87,6 +88,7 @@ def template(parent: int, control_fd: int) -> None:
     os.set_blocking(wakeup_write, False)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, _nothing)
+    gc.freeze()  # a collection in a worker would copy the pages of all that was imported
     connection.send(READY)
     while True:
         heard, _, _ = select.select([control.fileno(), wakeup_read], [], [])
@@ -111,6 +113,7 @@ def template(parent: int, control_fd: int) -> None:
                 for name in request:
                     with contextlib.suppress(BaseException):
                         importlib.import_module(name)
+                gc.freeze()
                 connection.send(READY)
 
 
@@ -266,10 +269,11 @@ def _work(pipe: Pipe, rewards: Mapping[int, BoundReward], limits: Limits) -> Non
             seconds = limits.deadlines_s[call.term] * len(call.places) + time.process_time() + CPU_GRACE_S
             allowed_s = int(min(seconds, 1 << 30)) + 1
             resource.setrlimit(resource.RLIMIT_CPU, (allowed_s, hard))
-            started = time.monotonic()
+            started, cpu_s = time.monotonic(), time.process_time()
             completions = [job.completions[place] for place in call.places]
             outcomes = rewards[call.term].call(job.prompt, completions, call.terms)
-            pipe.send(Answer(call.number, _plain(outcomes), started, time.monotonic()))
+            used_s = time.process_time() - cpu_s
+            pipe.send(Answer(call.number, _plain(outcomes), started, time.monotonic(), used_s))
             resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
         if not job.calls:
             pipe.send(Modules(tuple(sys.modules)))
@@ -308,7 +312,7 @@ async def _work_in_event_loop(sock: socket.socket, rewards: Mapping[int, BoundRe
         async with turns[call.term]:
             started = time.monotonic()
             outcomes = await _within(limits.deadlines_s[call.term] * len(call.places), rewards[call.term], job, call)
-            await send(Answer(call.number, _plain(outcomes), started, time.monotonic()))
+            await send(Answer(call.number, _plain(outcomes), started, time.monotonic(), 0.0))
 
     heart = loop.create_task(beat())
     readable = asyncio.Event()
