@@ -381,18 +381,7 @@ class Parser(Primaries):
 
     def script(self) -> Node:
         """What is raised: a group in braces, or one signed primary; towers lean right."""
-        self.enter()
-        if self.accept("{"):
-            node = self.statement()
-            self.expect("}")
-        else:
-            sign = self.accept("-", "+")
-            node = self.primary()
-            if self.accept("^"):
-                node = self.raised(node)
-            node = negative(node) if sign == "-" else node
-        self.depth -= 1
-        return node
+        return self.group_or_signed(raises=True)
 
     def lowered(self, node: Node) -> Node:
         """A subscript: part of a variable's name, or the base in which a number is written."""

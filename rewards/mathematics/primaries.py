@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from fractions import Fraction
 
 from rewards.mathematics import tree
@@ -103,41 +104,41 @@ class Tokens:
             raise ParseError("nested too deeply")
 
 
-class Primaries(Tokens):
+class Primaries(Tokens, ABC):
     """Reads one primary; what is inside brackets is left to the parser that this is the base of."""
 
-    def statement(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def statement(self) -> Node: ...
 
-    def element(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def element(self) -> Node: ...
 
-    def set_expression(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def set_expression(self) -> Node: ...
 
-    def sum(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def sum(self) -> Node: ...
 
-    def product(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def product(self) -> Node: ...
 
-    def signed(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def signed(self) -> Node: ...
 
-    def power(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def power(self) -> Node: ...
 
-    def script(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def script(self) -> Node: ...
 
-    def raised(self, base: Node) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def raised(self, base: Node) -> Node: ...
 
-    def starts_factor(self, left: Node) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def starts_factor(self, left: Node) -> bool: ...
 
-    def words(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def words(self) -> Node: ...
 
     def primary(self) -> Node:
         kind, value, _ = self.tokens[self.at]
@@ -308,6 +309,10 @@ class Primaries(Tokens):
 
     def lower_limit(self) -> Node:
         """What stands below: a group in braces or one signed primary; what is raised after it is the upper limit."""
+        return self.group_or_signed(raises=False)
+
+    def group_or_signed(self, raises: bool) -> Node:
+        """A group in braces, or one signed primary, with what it is raised to if `raises`."""
         self.enter()
         if self.accept("{"):
             node = self.statement()
@@ -315,6 +320,8 @@ class Primaries(Tokens):
         else:
             sign = self.accept("-", "+")
             node = self.primary()
+            if raises and self.accept("^"):
+                node = self.raised(node)
             node = negative(node) if sign == "-" else node
         self.depth -= 1
         return node
