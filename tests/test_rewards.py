@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from fractions import Fraction
 
 import pytest
+from hang_guard import hang_guard
 
 from rewards.arithmetic_steps import arithmetic_steps
 from rewards.countdown import countdown
@@ -70,12 +70,11 @@ def test_answer_tags_are_needed_only_if_asked_for(text, reward, problem, make_co
 
 
 @pytest.mark.parametrize("unit", ["<think>", "</think>", "<think>a</think>", "<answer>a", "<", " "])
-def test_the_format_of_a_megabyte_takes_no_time(unit, problem, make_completion, make_prompt):
+def test_the_format_of_a_megabyte_is_read_to_its_end(unit, problem, make_completion, make_prompt):
     hostile = make_completion("<think>" + unit * (1_000_000 // len(unit)) + "</think><answer>4</answer>")
-    start = time.process_time()
-    think_format(problem, hostile, prompt=make_prompt())
-    tag_count(problem, hostile, prompt=make_prompt())
-    assert time.process_time() - start < 0.5
+    with hang_guard():
+        think_format(problem, hostile, prompt=make_prompt())
+        tag_count(problem, hostile, prompt=make_prompt())
 
 
 @pytest.mark.parametrize(
@@ -410,11 +409,10 @@ def test_words_without_a_value(reward, problem, make_completion, make_prompt):
 @pytest.mark.parametrize(
     "unit", ["(A) ", "#### 5 ", "the ", "9", "1,", r"\boxed{B}", "<answer>1", "option A ", " ", "\x00"]
 )
-def test_a_megabyte_costs_no_reward_much_time(reward, unit, problem, make_completion):
+def test_every_reward_reads_a_megabyte_to_its_end(reward, unit, problem, make_completion):
     asked = dataclasses.replace(problem, metadata={"choices": ["4", "5"], "nums": [2, 2]})
-    start = time.process_time()
-    reward(asked, make_completion(unit * (1_000_000 // len(unit))))
-    assert time.process_time() - start < 1
+    with hang_guard():
+        reward(asked, make_completion(unit * (1_000_000 // len(unit))))
 
 
 # arithmetic_steps
