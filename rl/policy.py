@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from rl import distributed
 from rl.attention import PACKED, can_share_prompts, layout, padded_tokens, share_prompts
 from rl.batch import MicroBatch
-from rl.head import FusedHead, LossOf, chunk_tokens
+from rl.head import FusedHead, LossOf, chunk_tokens, wide_dtype
 from rl.norms import use_fused_norms
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -33,7 +33,7 @@ class TokenScores:
     """Of each token under the current policy, [T] float32, nats; 0 outside the loss mask."""
 
     logprobs: Tensor
-    entropy: Tensor  # of the distribution the token was drawn from; carries no gradient
+    entropy: Tensor  # of the distribution the token was drawn from; carries a gradient only where asked for
 
 
 def check_model_path(path: str) -> None:
@@ -126,37 +126,45 @@ class Policy(nn.Module):
         self.fused_head = FusedHead(head.weight) if is_plain else None  # type: ignore[arg-type]
 
     def forward(
-        self, batch: MicroBatch, loss_of: LossOf | None = None, temperature: float | None = None
+        self,
+        batch: MicroBatch,
+        loss_of: LossOf | None = None,
+        temperature: float | None = None,
+        entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities and entropies [T], and the loss where it is asked for: then it alone carries a gradient.
 
         loss_of is given the log-probabilities [m] of some tokens with a loss, their places [m] in the batch and their
-        entropies [m].
+        entropies [m], these with a gradient where entropy_gradient says that the loss depends on them.
         temperature, without a loss only, takes the place of the policy's own. A plain tuple: ZeRO-3's hooks look no
         deeper.
         """
         if loss_of is None or self.fused_head is None:
-            scores = token_logprobs(self.model, batch, temperature or self.temperature)
+            scores = token_logprobs(self.model, batch, temperature or self.temperature, entropy_gradient)
             loss = None
             if loss_of is not None:
                 chosen = batch.loss_mask.nonzero().squeeze(-1)
                 loss = loss_of(scores.logprobs[chosen], chosen, scores.entropy[chosen])
             return scores.logprobs, scores.entropy, loss
-        return self._fused(self.fused_head, batch, loss_of)
+        return self._fused(self.fused_head, batch, loss_of, entropy_gradient)
 
-    def _fused(self, head: FusedHead, batch: MicroBatch, loss_of: LossOf) -> tuple[Tensor, Tensor, Tensor]:
+    def _fused(
+        self, head: FusedHead, batch: MicroBatch, loss_of: LossOf, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         chosen = batch.loss_mask.nonzero().squeeze(-1)
         hidden = hidden_states(self.model, batch)[batch.before[chosen]]
         sizes = batch.sequence_ids[chosen].bincount()
         loss, logprobs, entropy = head(
             hidden, batch.token_ids[chosen], self.temperature, sizes[sizes > 0].tolist(),
-            lambda logprobs, index, entropy: loss_of(logprobs, chosen[index], entropy),
+            lambda logprobs, index, entropy: loss_of(logprobs, chosen[index], entropy), entropy_gradient,
         )  # fmt: skip
-        zeros = torch.zeros(len(batch.token_ids), device=hidden.device)
+        zeros = logprobs.new_zeros(len(batch.token_ids))
         return zeros.index_put((chosen,), logprobs), zeros.index_put((chosen,), entropy), loss
 
 
-def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0) -> TokenScores:
+def token_logprobs(
+    model: nn.Module, batch: MicroBatch, temperature: float = 1.0, entropy_gradient: bool = False
+) -> TokenScores:
     """Log-probability and entropy of each token with a loss; `logprobs[t]` is that of `token_ids[t]`.
 
         logprobs_t = log softmax(logits_(t-1) / temperature)[token_t]
@@ -174,20 +182,24 @@ def token_logprobs(model: nn.Module, batch: MicroBatch, temperature: float = 1.0
     before = batch.before
     for index in parts:
         scores = checkpoint(
-            chunk_scores, head, hidden[before[index]], batch.token_ids[index], temperature, use_reentrant=False
-        )
+            chunk_scores, head, hidden[before[index]], batch.token_ids[index], temperature, entropy_gradient,
+            use_reentrant=False,
+        )  # fmt: skip
         logprobs.append(scores[0])
         entropies.append(scores[1])
-    zeros = torch.zeros(len(batch.token_ids), device=hidden.device)
+    zeros = logprobs[0].new_zeros(len(batch.token_ids))
     return TokenScores(*(zeros.index_put((chosen,), torch.cat(values)) for values in (logprobs, entropies)))
 
 
-def chunk_scores(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """hidden [m, H], targets [m] -> log-probabilities [m] and entropies [m], float32, nats."""
-    logits = head(hidden).float() / temperature
+def chunk_scores(
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, entropy_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
+    """hidden [m, H], targets [m] -> log-probabilities [m] and entropies [m], float32 (float64 of such logits), nats."""
+    logits = head(hidden)
+    logits = logits.to(wide_dtype(logits.dtype)) / temperature
     normalizer = logits.logsumexp(dim=-1)
     logprobs = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normalizer
-    with torch.no_grad():
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = normalizer - (torch.softmax(logits, dim=-1) * logits).sum(dim=-1)
     return logprobs, entropy
 

@@ -144,13 +144,18 @@ def test_frozen_weights_get_no_gradient_and_scoring_alone_gives_the_same_scores(
 
 
 @pytest.mark.parametrize("model_path", ["qwen2"], indirect=True)
-def test_bfloat16_products_differ_by_their_rounding_only(model_path):
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.5])
+def test_bfloat16_products_differ_by_their_rounding_only(model_path, entropy_coef):
     exact, rounded = (Policy(load_model(model_path, "float32"), 1.0).train() for _ in range(2))
     batch = micro_batch(draw_trajectories(), [1.0] * 8, share_prompts=True)
     grads = []
     for policy, half in ((exact, False), (rounded, True)):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            _, _, loss = policy(batch, lambda values, index, _: (values * batch.advantages[index]).sum())
+            _, _, loss = policy(
+                batch,
+                lambda values, index, entropy: (values * batch.advantages[index] - entropy_coef * entropy).sum(),
+                entropy_gradient=entropy_coef > 0,
+            )
         loss.backward()
         grads.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
     assert 0.001 < (grads[0] - grads[1]).norm() / grads[0].norm() < 0.05

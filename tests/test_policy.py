@@ -116,6 +116,31 @@ def test_scores_and_gradients_equal_a_plain_log_softmax_of_all_logits(
         assert (mine.grad - other.grad).abs().max() < 1e-5 * scale, name
 
 
+@pytest.mark.parametrize("logits_per_chunk", [1, 2000, 1 << 24])
+@pytest.mark.parametrize("head", ["tied", "untied", "gemma", "gpt2"])
+def test_the_gradient_of_a_loss_with_entropies_equals_that_of_all_logits(head, logits_per_chunk, request, monkeypatch):
+    # gemma's head has a soft cap and is not fused; the others' are.
+    monkeypatch.setattr(head_module, "LOGITS_PER_CHUNK", logits_per_chunk)
+    path = str(request.getfixturevalue(head))
+    ours, plain = load_model(path, "float32").train(), load_model(path, "float32").train()
+    items, batch = draw_batch()
+    policy = Policy(ours, 0.6)
+    assert (policy.fused_head is None) == (head == "gemma")
+    logprobs, entropies = plain_scores(plain, items, 0.6)
+    weights = torch.zeros(len(batch.token_ids)).masked_scatter(batch.loss_mask, torch.linspace(-1, 1, len(logprobs)))
+    _, _, loss = policy(
+        batch, lambda logprobs, index, entropy: (weights[index] * logprobs - 0.5 * entropy).sum(), entropy_gradient=True
+    )
+    expected = (weights[batch.loss_mask] * logprobs - 0.5 * entropies).sum()
+    assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    loss.backward()
+    expected.backward()
+    for (name, mine), (_, other) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
+        scale = float(other.grad.abs().max())
+        assert scale > 0, name
+        assert (mine.grad - other.grad).abs().max() < 1e-5 * scale, name
+
+
 def test_the_gemma_above_is_one_whose_cap_bends_the_logits(gemma):
     model = load_model(str(gemma), "float32")
     batch = draw_batch()[1]
