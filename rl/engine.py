@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rl import distributed
-from rl.algorithms import Algorithm, LossInputs, ReportsTokens
+from rl.algorithms import Algorithm, ControlsEntropy, EntropyControl, LossInputs, NeedsEntropy, ReportsTokens
 from rl.batch import MicroBatch, micro_batch, padding_fraction, trajectory
 from rl.config import OptimizerConfig
 from rl.kl import k3
@@ -53,6 +53,7 @@ class PolicyEngine:
         an algorithm's KL compares with, None for a LoRA model (its own base is the reference) or without a KL."""
         self.name, self.settings, self.steps, self.step = engine, optimizer, steps, 0
         self.autocast = autocast
+        self.entropy_control: EntropyControl | None = None  # of an algorithm that has one, from its first update on
         self.model = model
         self.accelerator = _accelerator(engine, model, optimizer)
         self.device = self.accelerator.device
@@ -153,25 +154,44 @@ class PolicyEngine:
         elif algorithm.uses_reference:
             references = self.reference_logprobs(micro_batches)
         tally = Tally()
+        of_update = self._under_control(algorithm)
         self._set_lr(self.settings.lr_at(self.step, self.steps))
         total_loss = 0.0
         for i, batch in enumerate(micro_batches):
             is_last = i == len(micro_batches) - 1
             with self._accumulating(is_last):
                 batch = batch.to(self.device)
-                loss = self._loss(replace(batch, ref_logprobs=references[i]), algorithm, tally)
+                loss = self._loss(replace(batch, ref_logprobs=references[i]), of_update, tally)
                 self._backward(loss, is_last)
             total_loss += loss.item()
         _refuse_non_finite(total_loss, "loss", self.step)
         grad_norm = self._optimizer_step()
+        self._move_control(algorithm, tally)
         self.step += 1
         tally.add("policy/loss", total_loss)
+        if isinstance(of_update, ControlsEntropy) and _needs_entropy(algorithm):
+            tally.add("policy/entropy_coef", of_update.entropy_coef)
         tally.add("optim/grad_norm", grad_norm)
         tally.add("optim/lr", self.settings.lr_at(self.step - 1, self.steps))
         tally.add("update/micro_batches", len(micro_batches))
         padded = sum(places(self.model, batch) for batch in micro_batches)
         tally.add("update/padding_fraction", padding_fraction(padded, micro_batches))
         return tally
+
+    def _under_control(self, algorithm: Algorithm) -> Algorithm:
+        """What this update minimises: the algorithm, its entropy bonus with the weight of now."""
+        if not (isinstance(algorithm, ControlsEntropy) and algorithm.controls_entropy):
+            return algorithm
+        if self.entropy_control is None:
+            self.entropy_control = EntropyControl(algorithm.entropy_coef)
+        return algorithm.under(self.entropy_control)
+
+    def _move_control(self, algorithm: Algorithm, tally: Tally) -> None:
+        """Collective: by the entropy of all ranks' tokens. A batch without a token leaves it where it is."""
+        if isinstance(algorithm, ControlsEntropy) and self.entropy_control is not None:
+            entropy = tally.reduce(distributed.gather)["policy/entropy"]
+            if not math.isnan(entropy):
+                self.entropy_control = algorithm.next_control(self.entropy_control, entropy)
 
     def _scores(self, policy: nn.Module, batch: MicroBatch) -> TokenScores:
         with self._autocast():
@@ -187,7 +207,8 @@ class PolicyEngine:
             return (batch.loss_weights[index] * algorithm.token_loss(inputs)).sum()
 
         with self._autocast():
-            logprobs, entropy, loss = self.policy(batch, loss_of)
+            logprobs, entropy, loss = self.policy(batch, loss_of, entropy_gradient=_needs_entropy(algorithm))
+        entropy = entropy.detach()
         everything = torch.arange(len(logprobs), device=logprobs.device)
         inputs = _loss_inputs(batch, logprobs.detach(), everything, entropy)
         _add_token_metrics(tally, inputs, entropy, batch.loss_weights > 0, algorithm)
@@ -271,7 +292,9 @@ class PolicyEngine:
         """Collective: what a bit-identical resume needs, with the same engine and number of ranks."""
         directory.mkdir(parents=True, exist_ok=True)
         if distributed.rank() == 0:
-            (directory / "engine.json").write_text(json.dumps({"engine": self.name, "step": self.step}))
+            control = None if self.entropy_control is None else asdict(self.entropy_control)
+            own = {"engine": self.name, "step": self.step, "entropy_control": control}
+            (directory / "engine.json").write_text(json.dumps(own))
         if self._reference_moved:
             assert self._reference_model is not None
             state = {}
@@ -311,6 +334,8 @@ class PolicyEngine:
                         parameter.copy_(state["weights"][name])
             self.optimizer.load_state_dict(state["optimizer"])
         self.step = saved["step"]
+        control = saved.get("entropy_control")
+        self.entropy_control = None if control is None else EntropyControl(**control)
 
 
 def _loss_inputs(batch: MicroBatch, logprobs: Tensor, index: Tensor, entropy: Tensor) -> LossInputs:
@@ -326,6 +351,10 @@ def _loss_inputs(batch: MicroBatch, logprobs: Tensor, index: Tensor, entropy: Te
         entropy=entropy,
         selected=None if batch.selected is None else batch.selected[index],
     )
+
+
+def _needs_entropy(algorithm: Algorithm) -> bool:
+    return isinstance(algorithm, NeedsEntropy) and algorithm.needs_entropy
 
 
 def plain_name(name: str) -> str | None:

@@ -295,12 +295,17 @@ def top_entropy_mask(entropy: Tensor, fraction: float) -> Tensor:
 # ---------------------------------------------------------------------- entropy bonus
 
 
-def entropy_surrogate(logprobs: Tensor, entropy: Tensor, ratio: Tensor) -> Tensor:
-    """A loss whose expected gradient is that of minus the entropy, to be minimised. [T] -> [T].
+def next_entropy_coef(coef: float, entropy: float, target: float, delta: float, low: float, high: float) -> float:
+    """Adaptive entropy control: the weight of the entropy bonus goes up while the policy is too sure, else down.
 
-        L_t = ratio_t sg[logprobs_t + H_t],    grad H = -E[(log pi + H) grad log pi]
+        c_(k+1) = c_k + delta where e_k < target, c_k - delta where e_k > target       Skywork-OR1, arXiv:2505.22312
 
-    From sampled tokens alone: H_t (without gradient) is the baseline that makes the noise small. Times a coefficient it
-    is the entropy bonus of the states visited. With old_logprobs as they are when sampled, unbiased at each update.
+    kept in [low, high]. entropy: e_k, nats per token, over the tokens of all ranks.
     """
-    return ratio * (logprobs + entropy).detach()
+    moved = coef + delta if entropy < target else coef - delta if entropy > target else coef
+    return min(max(moved, low), high)
+
+
+def applied_entropy_coef(coef: float, entropy: float, target: float) -> float:
+    """alpha_k = c_k where the entropy measured last is at most the target, else 0        arXiv:2505.22312"""
+    return coef if entropy <= target else 0.0

@@ -275,6 +275,13 @@ METRICS = (
         "Rising without end: the policy falls apart.",
     ),
     Metric(
+        "policy/entropy_coef",
+        "advantage per nat",
+        "last",
+        "Weight of the entropy bonus in this update. Under algorithm.entropy_target 0 while the entropy is above it.",
+        "At algorithm.entropy_coef_max for long, the entropy still falling: raise that, or lower the learning rate.",
+    ),
+    Metric(
         "policy/kl_ref",
         "nats per token",
         "mean",

@@ -25,7 +25,7 @@ from slow_losses import (
 from torch import Tensor
 from torch.testing import assert_close
 
-from rl.algorithms import Algorithm, LossInputs, ReportsTokens
+from rl.algorithms import Algorithm, EntropyControl, LossInputs, ReportsTokens
 from rl.algorithms.cispo import CISPO
 from rl.algorithms.dapo import DAPO
 from rl.algorithms.distill import Distill
@@ -45,9 +45,10 @@ from rl.algorithms.topr import TOPR
 from rl.credit import learns_from_advantages_alone
 from rl.kl import ESTIMATORS, reweighted
 from rl.losses import (
+    applied_entropy_coef,
     dual_clipped,
-    entropy_surrogate,
     importance_ratio,
+    next_entropy_coef,
     sequence_mean,
     sequence_sum,
 )
@@ -231,7 +232,15 @@ def test_no_advantage_is_no_gradient(algorithm):
 
 
 def test_what_learns_from_more_than_advantages_says_so():
-    for algorithm in (GRPO(beta=0.1), GRPO(entropy_bonus=0.1), Distill(), KLCov(), ClipCov(), TopEntropy()):
+    for algorithm in (
+        GRPO(beta=0.1),
+        GRPO(entropy_coef=0.1),
+        GRPO(entropy_target=0.1),
+        Distill(),
+        KLCov(),
+        ClipCov(),
+        TopEntropy(),
+    ):
         assert not learns_from_advantages_alone(algorithm)
 
 
@@ -310,25 +319,54 @@ def test_distillation_follows_the_gradient_of_the_reverse_kl_to_the_teacher():
     assert_close(expected_gradient(loss, policy, logits), exact_kl_gradient(logits), rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("sampler", ["now", "before"])
-def test_the_entropy_surrogate_follows_the_gradient_of_the_entropy(sampler):
-    logits = LOGITS.clone().requires_grad_()
-    policy = logits.detach().softmax(-1)
-    old = policy if sampler == "now" else OLD
-    entropy = -(policy * policy.log()).sum().expand(4)
-    loss = lambda logprobs: entropy_surrogate(logprobs, entropy, importance_ratio(logprobs, old.log()))  # noqa: E731
-    logprobs = logits.log_softmax(-1)
-    exact = torch.autograd.grad((logprobs.exp() * logprobs).sum(), logits)[0]  # of minus the entropy
-    assert_close(expected_gradient(loss, old, logits), exact, rtol=1e-10, atol=1e-14)
+# ---------------------------------------------------------------------- entropy
 
 
-def test_an_entropy_bonus_adds_its_surrogate_and_nothing_else():
+def test_an_entropy_bonus_takes_its_weight_times_the_entropy_and_nothing_else():
     inputs = loss_inputs(advantages_of(GRPO()))
-    log_ratio = inputs.logprobs - inputs.old_logprobs
-    expected = GRPO().token_loss(inputs) + 0.3 * log_ratio.exp() * (inputs.logprobs + inputs.entropy).detach()
-    assert_close(GRPO(entropy_bonus=0.3).token_loss(inputs), expected, rtol=1e-12, atol=1e-15)
-    assert GRPO(entropy_bonus=0.3).needs_entropy
+    assert_close(
+        GRPO(entropy_coef=0.3).token_loss(inputs), GRPO().token_loss(inputs) - 0.3 * inputs.entropy, rtol=1e-12, atol=0
+    )
+    assert GRPO(entropy_coef=0.3).needs_entropy
+    assert GRPO(entropy_target=0.3).needs_entropy
     assert not GRPO().needs_entropy
+
+
+def test_the_weight_goes_up_below_the_target_down_above_it_and_stays_within_its_bounds():
+    move = lambda coef, entropy: next_entropy_coef(coef, entropy, 0.5, delta=0.125, low=0.25, high=1.0)  # noqa: E731
+    assert [move(0.5, entropy) for entropy in (0.0, 0.49, 0.5, 0.51, math.inf)] == [0.625, 0.625, 0.5, 0.375, 0.375]
+    assert [move(0.9, 0.4), move(1.0, 0.4), move(0.3, 0.6), move(0.25, 0.6)] == [1.0, 1.0, 0.25, 0.25]
+
+
+def test_the_bonus_is_applied_at_the_target_and_below_it_only():
+    assert [applied_entropy_coef(0.3, entropy, 0.5) for entropy in (0.0, 0.5, 0.51, math.inf)] == [0.3, 0.3, 0, 0]
+
+
+def test_an_entropy_that_falls_is_caught_and_held_near_the_target():
+    """A policy that loses 0.02 nats an update and gains four times its bonus's weight: at rest with one of 0.005."""
+    algorithm = GRPO(entropy_target=0.2, entropy_delta=1e-4, entropy_coef_max=0.05)
+    control, entropy, entropies, applied = EntropyControl(algorithm.entropy_coef), 1.0, [], []
+    for _ in range(3000):
+        of_update = algorithm.under(control)
+        assert not of_update.controls_entropy  # a constant weight
+        control = algorithm.next_control(control, entropy)
+        entropies.append(entropy)
+        applied.append(of_update.entropy_coef)
+        entropy = max(0.0, entropy - 0.02 + 4 * of_update.entropy_coef)
+    assert set(applied[:41]) == {0}  # above the target nothing is paid
+    assert all(0 <= coef <= 0.05 for coef in applied)
+    late, paid = torch.tensor(entropies[1000:]), torch.tensor(applied[1000:])
+    assert abs(float(late.mean()) - 0.2) < 0.05
+    assert float(late.max()) < 0.4
+    assert float(paid.mean()) == pytest.approx(0.005, rel=0.1)
+    assert len(paid.unique()) > 2  # it moves
+
+
+def test_without_a_target_the_weight_is_the_recipes_for_good():
+    assert not GRPO(entropy_coef=0.3).controls_entropy
+    started = EntropyControl(GRPO(entropy_target=0.2, entropy_coef=0.001).entropy_coef)
+    assert started.coef == 0.001
+    assert started.entropy == math.inf  # nothing is known before the first update, so nothing is applied
 
 
 # ---------------------------------------------------------------------- what is refused
@@ -345,6 +383,12 @@ def test_an_entropy_bonus_adds_its_surrogate_and_nothing_else():
         (SAPO, {"tau_neg": 0.0}, r"algorithm\.tau_neg must be above 0 and at most inf, got 0\.0"),
         (DPPO, {"divergence": "js"}, r"algorithm\.divergence must be one of \['kl', 'tv'\], got 'js'"),
         (TopEntropy, {"fraction": 0.0}, r"algorithm\.fraction must be above 0 and at most 1, got 0\.0"),
+        (GRPO, {"entropy_coef": -0.1}, r"algorithm\.entropy_coef must be 0 or more, got -0\.1"),
+        (
+            GRPO,
+            {"entropy_target": 0.2, "entropy_coef": 0.1},
+            r"algorithm\.entropy_coef=0\.1 .* entropy_coef_max=0\.005",
+        ),
         (Distill, {"kl_weight": -1.0}, r"algorithm\.kl_weight must be 0 or more, got -1\.0"),
     ],
 )

@@ -65,6 +65,7 @@ SETTINGS = {
     "top_entropy": Setting(
         TopEntropy(**CLIPS, fraction=0.4, beta=0.2), {"loss_type": "dapo", "top_entropy_quantile": 0.4}
     ),
+    "entropy": Setting(DAPO(**CLIPS, entropy_coef=0.3), {"loss_type": "dapo", "entropy_coef": 0.3}),
     "gspo": Setting(GSPO(**SEQUENCE_CLIPS), {"loss_type": "grpo", "importance_sampling_level": "sequence"}),
     "gspo_kl": Setting(
         GSPO(**SEQUENCE_CLIPS, beta=0.2), {"loss_type": "grpo", "importance_sampling_level": "sequence"}
@@ -167,7 +168,7 @@ def selected_tokens(algorithm: Algorithm, inputs: LossInputs) -> Tensor | None:
     mask = inputs.loss_mask
     entropy = inputs.entropy
     assert entropy is not None
-    scores = TokenPass(inputs.old_logprobs[mask], inputs.rollout_logprobs[mask], entropy[mask], None)
+    scores = TokenPass(inputs.old_logprobs[mask], inputs.rollout_logprobs[mask], entropy[mask].detach(), None)
     (chosen,) = algorithm.select([scores], [inputs.advantages[mask]], lambda value: [value])
     return torch.zeros_like(mask).masked_scatter(mask, chosen)
 
@@ -179,7 +180,8 @@ def our_loss_and_gradient(model_path, algorithm: Algorithm, batch, old, ref, rol
         gather=lambda value: [value],
     )  # fmt: skip
     order = sorted(range(len(batch)), key=lambda i: -batch[i].length)
-    scores = token_logprobs(model, micro, temperature=TEMPERATURE)
+    bonus: Any = algorithm
+    scores = token_logprobs(model, micro, temperature=TEMPERATURE, entropy_gradient=bonus.needs_entropy)
     fields = {
         "logprobs": scores.logprobs,
         "old_logprobs": packed(old, micro, order),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data.problem import Problem, ask
+from rl.algorithms import EntropyControl
 from rl.algorithms.entropy import TopEntropy
 from rl.algorithms.grpo import GRPO
 from rl.algorithms.reinforce import ReinforcePlusPlus
@@ -192,6 +193,64 @@ def test_a_kl_in_the_reward_costs_a_pass_and_moves_the_weights(model_path, group
     assert engine.step == 2
     assert not torch.equal(first, weights(engine))
     assert row["policy/kl_ref"] > 0
+
+
+def test_an_entropy_bonus_raises_the_entropy_of_answers_without_an_advantage(model_path, groups):
+    equal = [ScoredGroup(one.group, (1.0,) * 4, {"right": (1.0,) * 4}) for one in groups]
+    engine, algorithm = engine_of(model_path), GRPO(entropy_coef=1.0)
+    rows = [run(model_path, equal, algorithm, engine, skip_without_advantage=True)[1] for _ in range(3)]
+    entropies = [row["policy/entropy"] for row in rows]
+    assert entropies == sorted(entropies)
+    assert entropies[2] > entropies[0] + 1e-4
+    assert rows[0]["policy/loss"] == pytest.approx(-entropies[0], rel=1e-5)
+    assert rows[0]["policy/entropy_coef"] == 1
+
+
+CONTROLLED = GRPO(entropy_target=100.0, entropy_coef=0.1, entropy_delta=0.25, entropy_coef_max=0.5)
+
+
+def test_each_update_moves_the_weight_of_the_bonus_and_the_next_one_applies_it(model_path, groups):
+    engine, row = run(model_path, groups, CONTROLLED)
+    assert row["policy/entropy_coef"] == 0  # nothing was known
+    assert engine.entropy_control == EntropyControl(0.35, row["policy/entropy"])
+    _, row = run(model_path, groups, CONTROLLED, engine)
+    assert row["policy/entropy_coef"] == 0.35
+    plain, without = run(model_path, groups)
+    assert "policy/entropy_coef" not in without
+    assert plain.entropy_control is None
+    run(model_path, groups, engine=plain)
+    assert not torch.equal(weights(engine), weights(plain))  # the bonus was in the second update
+    several, _ = run(model_path, groups, CONTROLLED, epochs=2, mini_batches=2)
+    assert several.step == 4
+    assert several.entropy_control.coef == 0.5
+
+
+def test_above_its_target_a_controlled_bonus_is_no_bonus_to_the_last_bit(model_path, groups):
+    engine, plain = engine_of(model_path), engine_of(model_path)
+    for _ in range(2):
+        run(model_path, groups, GRPO(entropy_target=1e-3, entropy_coef=5e-3), engine)
+        run(model_path, groups, GRPO(), plain)
+    assert engine.entropy_control.coef == pytest.approx(0.0048)
+    assert torch.equal(weights(engine), weights(plain))
+
+
+def test_a_batch_without_a_token_leaves_the_weight_of_the_bonus_where_it_is(model_path, groups):
+    engine, _ = run(model_path, groups, CONTROLLED)
+    before = engine.entropy_control
+    empty = [ScoredGroup(one.group, (math.nan,) * 4, {"right": (math.nan,) * 4}) for one in groups]
+    run(model_path, empty, CONTROLLED, engine)
+    assert engine.entropy_control == before
+
+
+def test_the_weight_of_the_bonus_is_in_the_checkpoint(model_path, groups, tmp_path):
+    engine, _ = run(model_path, groups, CONTROLLED)
+    engine.save(tmp_path)
+    again = engine_of(model_path)
+    again.load(tmp_path)
+    assert again.entropy_control == engine.entropy_control
+    for both in (engine, again):
+        run(model_path, groups, CONTROLLED, both)
+    assert torch.equal(weights(engine), weights(again))
 
 
 def test_a_batch_in_which_nothing_has_a_reward_is_an_update_of_nothing(model_path, groups):

@@ -28,7 +28,7 @@ class LossInputs:
     advantages: Tensor
     sequence_ids: Tensor  # int64, which trajectory of the micro-batch; each is whole
     loss_mask: Tensor  # bool, True on tokens the policy chose
-    entropy: Tensor | None = None  # current policy, nats, without gradient
+    entropy: Tensor | None = None  # current policy, nats; with gradient where the algorithm NeedsEntropy
     selected: Tensor | None = None  # bool, what SelectsTokens.select said; None where the algorithm does not select
 
 
@@ -112,7 +112,36 @@ class SelectsTokens(Protocol):
 class NeedsEntropy(Protocol):
     @property
     def needs_entropy(self) -> bool:
-        """Whether token_loss reads LossInputs.entropy."""
+        """Whether token_loss depends on LossInputs.entropy."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyControl:
+    """What adaptive entropy control knows between two updates; the same on every rank, and part of a checkpoint."""
+
+    coef: float  # of the bonus, c_k; whether it is applied depends on the entropy
+    entropy: float = math.inf  # nats per token, all ranks' trained tokens, at the update before; inf before the first
+
+
+@runtime_checkable
+class ControlsEntropy(Protocol):
+    """Moves the weight of its entropy bonus by what each update measured. The engine carries the state."""
+
+    @property
+    def controls_entropy(self) -> bool: ...
+
+    @property
+    def entropy_coef(self) -> float:
+        """What the control begins with."""
+        ...
+
+    def under(self, control: EntropyControl) -> Algorithm:
+        """The algorithm of one update: its bonus has the weight that the control gives it."""
+        ...
+
+    def next_control(self, control: EntropyControl, entropy: float) -> EntropyControl:
+        """After an update that began with this entropy."""
         ...
 
 

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
-from rl.algorithms import LossInputs, Normalization, TokenPass, at_least_zero, check_clip, one_of
+from rl.algorithms import EntropyControl, LossInputs, Normalization, TokenPass, at_least_zero, check_clip, one_of
 from rl.kl import ESTIMATORS, reweighted
 from rl.losses import (
     MismatchCorrection,
+    applied_entropy_coef,
     clipped_high,
     clipped_low,
     clipped_surrogate,
     dual_clipped,
-    entropy_surrogate,
     importance_ratio,
     mismatch_weight,
+    next_entropy_coef,
     off_policy_mask,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient:
-    """L_t = w_t x policy_loss_t + beta kl_t - entropy_bonus H_t
+    """L_t = w_t x policy_loss_t + beta kl_t - entropy_coef H_t
 
     Nobody has to inherit it: four members make an algorithm (rl/algorithms/__init__.py).
     """
@@ -38,7 +39,11 @@ class PolicyGradient:
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     kl_in: Literal["loss", "reward"] = "loss"
     unbiased_kl: bool = False  # DeepSeek-V3.2: the KL in the loss is weighted with the importance ratio
-    entropy_bonus: float = 0.0  # weight of the entropy of the states visited, by its gradient from sampled tokens
+    entropy_coef: float = 0.0  # weight of the entropy, with its exact gradient; under a target what it begins with
+    entropy_target: float = 0.0  # nats per token that the weight is to keep up, Skywork-OR1: 0.2; 0: the weight stays
+    entropy_delta: float = 1e-4  # by how much each update moves the weight; this and the bounds: Skywork-OR1's scripts
+    entropy_coef_min: float = 0.0
+    entropy_coef_max: float = 5e-3
     mismatch: MismatchCorrection = "none"  # how a sampler that differs from the trainer is made up for
     mismatch_low: float = 0.0
     mismatch_high: float = 2.0
@@ -50,7 +55,13 @@ class PolicyGradient:
         one_of("kl_estimator", self.kl_estimator, tuple(ESTIMATORS))
         one_of("kl_in", self.kl_in, ("loss", "reward"))
         one_of("mismatch", self.mismatch, get_args(MismatchCorrection))
-        at_least_zero("entropy_bonus", self.entropy_bonus)
+        for name in ("entropy_coef", "entropy_target", "entropy_delta", "entropy_coef_min"):
+            at_least_zero(name, getattr(self, name))
+        if self.controls_entropy and not self.entropy_coef_min <= self.entropy_coef <= self.entropy_coef_max:
+            raise ValueError(
+                f"algorithm.entropy_coef={self.entropy_coef} is where the control begins, and must lie between "
+                f"entropy_coef_min={self.entropy_coef_min} and entropy_coef_max={self.entropy_coef_max}"
+            )
         at_least_zero("mismatch_low", self.mismatch_low)
         at_least_zero("off_policy_threshold", self.off_policy_threshold)
         if not self.mismatch_high > self.mismatch_low:
@@ -66,7 +77,7 @@ class PolicyGradient:
 
     @property
     def needs_entropy(self) -> bool:
-        return self.entropy_bonus > 0
+        return self.entropy_coef > 0 or self.controls_entropy
 
     # ------------------------------------------------------------------ what an algorithm may replace
 
@@ -89,8 +100,8 @@ class PolicyGradient:
             loss = loss * self._is_near(inputs)
         ratio = importance_ratio(inputs.logprobs, inputs.old_logprobs)
         if self.needs_entropy:
-            assert inputs.entropy is not None, "entropy_bonus > 0 needs the entropy"
-            loss = loss + self.entropy_bonus * entropy_surrogate(inputs.logprobs, inputs.entropy, ratio)
+            assert inputs.entropy is not None, "entropy_coef > 0 needs the entropy"
+            loss = loss - self.entropy_coef * inputs.entropy
         if self.uses_reference and self.kl_in == "loss":
             assert inputs.ref_logprobs is not None, "beta > 0 needs the reference's log-probabilities"
             estimate = ESTIMATORS[self.kl_estimator](inputs.logprobs, inputs.ref_logprobs)
@@ -124,6 +135,22 @@ class PolicyGradient:
         """beta kl_t under the policy that sampled: r <- r - beta sum_t kl_t, or less by token where it pays to go."""
         assert scores.ref_logprobs is not None, "beta > 0 needs the reference's log-probabilities"
         return self.beta * ESTIMATORS[self.kl_estimator](scores.old_logprobs, scores.ref_logprobs)
+
+    # ------------------------------------------------------------------ an entropy bonus that keeps to a target
+
+    @property
+    def controls_entropy(self) -> bool:
+        return self.entropy_target > 0
+
+    def under(self, control: EntropyControl) -> Self:
+        """Of one update: a constant weight."""
+        coef = applied_entropy_coef(control.coef, control.entropy, self.entropy_target)
+        return replace(self, entropy_coef=coef, entropy_target=0.0)
+
+    def next_control(self, control: EntropyControl, entropy: float) -> EntropyControl:
+        low, high = self.entropy_coef_min, self.entropy_coef_max
+        coef = next_entropy_coef(control.coef, entropy, self.entropy_target, self.entropy_delta, low, high)
+        return EntropyControl(coef, entropy)
 
     # ------------------------------------------------------------------ metrics
 
