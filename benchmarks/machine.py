@@ -79,18 +79,27 @@ def describe() -> str:
     names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()]
     keys = [line.partition(":")[0].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()]
     cpu = names[keys.index("model name")] if "model name" in keys else platform.processor()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
     import transformers
 
     return (
         f"{os.cpu_count()} cores of {cpu}, torch {torch.__version__} with {torch.get_num_threads()} threads, "
-        f"transformers {transformers.__version__}, commit {commit or 'unknown'}"
+        f"transformers {transformers.__version__}, commit {commit()}"
     )
 
 
+def commit() -> str:
+    """Of this checkout, with -dirty where it differs from it."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return found.stdout.strip() or "unknown"
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
+    print(table(rows), flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
     """Markdown; numbers to three digits."""
 
     def text(value: Any) -> str:
@@ -103,10 +112,9 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         )
 
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(text(row.get(name, "")) for name in columns) + " |", flush=True)
+    lines = [columns, *([text(row.get(name, "")) for name in columns] for row in rows)]
+    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "|" + "---|" * len(columns), *body])
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,28 +41,45 @@ def draw_curves(metrics_path: str | Path, png_path: str | Path) -> None:
 
 
 def _draw(rows: Rows, png_path: Path, title: str) -> None:
+    panels = [Picture(name, _with(rows, draw)) for name, draw in _panels(rows)]
+    if panels:
+        last = rows[-1]["step"]
+        draw_pictures(panels, png_path, f"{title}   (to step {last})" if title else f"to step {last}")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One part of a figure."""
+
+    title: str
+    draw: Callable[[Axes], None]
+    across: str = "step"  # what the horizontal axis shows
+
+
+def draw_pictures(pictures: Sequence[Picture], png_path: Path, title: str) -> None:
+    """All of them in one PNG, which is replaced whole."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no window, no state shared with the user's pyplot
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    panels = _panels(rows)
-    if not panels:
-        return
-    columns = min(COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
+    columns = min(COLUMNS, len(pictures))
+    lines = -(-len(pictures) // columns)
     spaced = ConstrainedLayoutEngine(wspace=0.06, hspace=0.08)
     figure = Figure(figsize=(4.6 * columns, 3.1 * lines + 0.5), dpi=110, layout=spaced)
     FigureCanvasAgg(figure)
-    last = rows[-1]["step"]
-    figure.suptitle(f"{title}   (to step {last})" if title else f"to step {last}", fontsize=12, color=INK)
-    for place, (name, draw) in enumerate(panels, start=1):
+    figure.suptitle(title, fontsize=12, color=INK)
+    for place, picture in enumerate(pictures, start=1):
         axes = figure.add_subplot(lines, columns, place)
-        draw(axes, rows)
-        _dress(axes, name)
+        picture.draw(axes)
+        _dress(axes, picture.title, picture.across)
     unfinished = png_path.with_name(f".{png_path.name}.{os.getpid()}.tmp")
     png_path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(unfinished, format="png")
     unfinished.replace(png_path)  # whoever looks at the picture meanwhile sees the old one whole
+
+
+def _with(rows: Rows, draw: Callable[[Axes, Rows], None]) -> Callable[[Axes], None]:
+    return lambda axes: draw(axes, rows)
 
 
 def _panels(rows: Rows) -> list[Panel]:
@@ -154,11 +172,11 @@ def _legend(axes: Axes, show: bool) -> None:
         axes.legend(fontsize=8, frameon=False, labelcolor=INK)
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _dress(axes: Axes, title: str, across: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, fontsize=10, loc="left", color=INK)
-    axes.set_xlabel("step", fontsize=8, color=INK)
+    axes.set_xlabel(across, fontsize=8, color=INK)
     axes.tick_params(labelsize=8, colors=INK, length=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
