@@ -156,6 +156,8 @@ def _together(gold: str, found: extract.Extracted, verifier: Verifier) -> bool:
     """Whether the claims are the parts of a gold of several values, or one value written twice ("3/4 or 0.75")."""
     if len(found.parts) > 1:
         only_parts = set(found.others) < set(found.parts)
+        if only_parts and found.named and _compared(gold, ", ".join(found.named), verifier).state == "ok":
+            return True
         # A comma binds more tightly than an "or": between alternatives it would join the last with the next first.
         between = " or " if any(OR.search(part) for part in found.parts) else ", "
         return only_parts and _compared(gold, between.join(found.parts), verifier).state == "ok"

@@ -8,13 +8,13 @@ import random
 import pytest
 from hang_guard import hang_guard
 
-from rewards.mathematics import claims, conclusions, denials, echo, extract, hedges, visible
+from rewards.mathematics import asked, claims, conclusions, denials, echo, extract, hedges, visible
 from rewards.mathematics.extract import extract_answer
 
 ZERO_WIDTH = "\N{ZERO WIDTH SPACE}"
 
 
-@pytest.mark.parametrize("module", [claims, conclusions, denials, echo, extract, hedges, visible])
+@pytest.mark.parametrize("module", [asked, claims, conclusions, denials, echo, extract, hedges, visible])
 def test_the_examples_in_the_docstrings_hold(module):
     results = doctest.testmod(module)
     assert results.attempted > 0
@@ -80,6 +80,22 @@ def test_the_examples_in_the_docstrings_hold(module):
         ("The answer is 5. The answer is reasonable.", "5"),
         ("The answer is 5. The answer is correct.", "5"),
         ("The answer is what we want. First 2 + 3. The answer is 5.", "5"),
+        ("The answer is, therefore, 5.", "5"),
+        ("<final_answer>5</final_answer>", "5"),
+        (r"\framebox{5}", "5"),
+        ("The answer is not 4, it is 5.", "5"),
+        ("One might think the answer is 4, but it is not. The answer is 5.", "5"),
+        ("If there were 3 more, the answer would be 8. But there are not, so the answer is 5.", "5"),
+        # other languages
+        ("La respuesta final es 5.", "5"),
+        ("Die Antwort lautet 5.", "5"),
+        ("La r\u00e9ponse est 5.", "5"),
+        ("A resposta \u00e9 5.", "5"),
+        ("\u041e\u0442\u0432\u0435\u0442: 5", "5"),
+        ("\u7b54\u3048\u306f5\u3067\u3059\u3002", "5"),
+        ("\ub2f5\uc740 5\uc785\ub2c8\ub2e4.", "5"),
+        ("Si la respuesta es 5, hemos terminado.", None),
+        ("\u5982\u679c\u7b54\u6848\u662f5\uff0c\u90a3\u4e48", None),
         # nothing
         ("12", None),
         ("", None),
@@ -167,6 +183,14 @@ def test_only_what_follows_the_thinking_counts(text, prefix, answer):
         ("The answer is $x^2$, or maybe $x^3$.", ("x^3",)),
         (r"$\boxed{5}$, but it could also be $6$.", ("6",)),
         (r"\boxed{5}, 6, 7", ("6",)),
+        (r"It is 5, or perhaps 6. So \boxed{5}", ("6",)),
+        (r"The answer is 5 or 6. \boxed{5}", ("5 or 6",)),
+        (r"\boxed{5} ou 6", ("6",)),
+        ("\\boxed{5} \u6216\u8005 6", ("6",)),
+        ("The answer is 5. I made an error; it should be 6.", ("6",)),
+        ("The answer is 5. A check shows that 2 + 3 should be 5, and it is.", ()),
+        ("The answer is 5. Backup answer: 6", ("6",)),
+        ("The answer is 5 (rounding down), 6 (rounding up).", ("6",)),
         (r"\boxed{5}/6", ("6",)),
         (r"either 4 or \boxed{5}", ("4",)),
         (r"between 3 and \boxed{5}", ("3",)),
@@ -208,6 +232,11 @@ def test_other_claims_beside_the_answer_are_reported(text, others):
         r"\boxed{5} is wrong",
         r"\boxed{5} is not the answer.",
         r"\boxed{5} (incorrect)",
+        "\\boxed{5}\n\nDisregard that answer.",
+        "\\boxed{5}\n\nThere is more to say. The above is incorrect.",
+        r"I am torn between the two: \boxed{5}",
+        r"The answer is 5 (I cannot decide).",
+        r"$\boxed{3}!$",
         r"~~\boxed{5}~~",
         r"\cancel{\boxed{5}}",
         r"\phantom{\boxed{5}}",
@@ -241,6 +270,28 @@ def test_what_is_denied_hidden_or_one_of_many_is_refused(text):
 )
 def test_what_is_hidden_quoted_or_shown_as_a_form_is_no_claim(text):
     assert extract_answer(text).answer is None
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "is_claimed"),
+    [
+        (r"So $3x = \boxed{9}$.", "Solve $3x = 9$.", False),
+        (r"$x + 1 = \boxed{9}$", "If $x + 1 = 9$, find the positive value of $x$.", False),
+        (r"$\frac{x}{2} = \boxed{9}$", "Solve x/2 = 9 for x.", False),
+        (r"$x = 3^2 = \boxed{9}$", "Find $x$.", True),
+        (r"$2x = 18 \Rightarrow x = \boxed{9}$", "Find $x$.", True),
+        (r"$3x = \boxed{9}$", "If $x = 3$, what is $3x$?", True),
+        (r"$m + n = \boxed{9}$", "The probability is m/n in lowest terms. Find m + n.", True),
+    ],
+)
+def test_a_box_with_another_quantity_than_the_one_asked_for_is_refused(text, question, is_claimed):
+    found = extract_answer(text, question)
+    assert (found.answer, found.refused) == (("9", False) if is_claimed else (None, True))
+
+
+def test_boxes_of_two_letters_are_reported_with_them():
+    assert extract_answer(r"$x = \boxed{2}$, $y = \boxed{1}$").named == ("x = 2", "y = 1")
+    assert extract_answer(r"$x = \boxed{2}$ or $x = \boxed{1}$").named == ()
 
 
 def test_a_quotation_at_the_end_sets_the_answer_off():

@@ -13,10 +13,11 @@ from rewards.mathematics.visible import ZERO_WIDTH
 MAX_ANSWER_CHARS = 1000  # a longer answer is no answer
 MAX_CLAIMS = 64  # of each kind are read, the last ones
 
-BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
+BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])")
 PLAIN_NUMBER = re.compile(rf"(?ai)(?:[a-z]\s*+=\s*+)?{NUMBER}(?: ?(?P<unit>[a-z]{{2,20}}))?(?: [a-z]{{2,20}})?")
 PLAIN_TEX = re.compile(r"(?:\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|%)|[0-9+\-*/^_{}(),. ])+")
 COMPARING = word_set("more less times than plus minus or and to percent of in by as over when if hundred dozen")
+OR = re.compile(r"(?ai)\$?,? or (?:maybe |perhaps |possibly )?\$?")
 SPACES = re.compile(r"[\s$]++")
 
 
@@ -31,6 +32,11 @@ class Claim(NamedTuple):
 def plain_ones(claims: Iterable[Claim]) -> list[Claim]:
     """Those that are a value by themselves."""
     return [claim for claim in claims if is_plain(claim.text)]
+
+
+def value_ones(claims: Iterable[Claim]) -> list[Claim]:
+    """Those that are a value by themselves, or a choice of values: "72 or 73"."""
+    return [claim for claim in claims if all(map(is_plain, OR.split(claim.text, maxsplit=9)))]
 
 
 def is_plain(text: str) -> bool:

@@ -78,19 +78,39 @@ WORKED_ON = re.compile(  # -\boxed{5}, 2\cdot\boxed{5}, \sqrt{\boxed{5}}: the bo
     + r"\Z"
 )
 WORKED_ON_AFTER = re.compile(
+    r"!+\s?(?:\$|\\[)\]])|"
     r"[ $]?\\(?:cdot|times|div|pm|pi|sqrt|frac)(?![a-z])|[xyznki](?![a-zA-Z])|\.[0-9]|\^(?!\{?\\circ)"
 )
 EQUATED = re.compile(r"[\s$)}]*+(?:[-+*/][\s$]*+[0-9.]{1,20}[\s$]*+)?=")  # 4 + \boxed{3} = 7 fills in a blank
 IF_WOULD_BE = re.compile(rf"(?ai)\bif\b[^.!?\n]{{0,120}}\b(?:would|could|might)(?: have)? be(?:en)?{END}")
 WOULD_BE = re.compile(rf"(?ai)\b(?:would|could|might)(?: only)?(?: have)? be(?:en)?{END}")
+HAD_BEEN = re.compile(rf"(?ai)\bif\b[^.!?\n]{{0,80}}?\b(?:had|were)\b[^.!?\n]{{0,80}}\bwould(?: have)? be(?:en)?{END}")
+BUT_AFTER = re.compile(r"(?ai)[\s$*_)\\\].,;a-z]{0,30}?[.,;\n]\s*+(?:but|however|yet|in fact|instead|since)\b")
 IF_AFTER = re.compile(r"(?ai)[\s$*_)\\\]]*+(?:only )?(?:if|had|were|unless|in case)\b")
 UNREAL_AFTER = re.compile(
     rf"(?ai)[\s$*_)\\\].,;]*+(?:(?:but|however|yet),? )?(?:{SUBJECT}|she|he|they|we|which)(?: [a-z]++)? ?"
     rf"(?:{NOT}|(?:is|was|did|does|do|are|were) (?:not|never))\b"
 )
-NEUTRAL = re.compile(  # a clause of these words alone denies nothing: most do, so it is looked for first
-    r"(?ai)(?:[\s$*_(:=\\#]++|(?:so|thus|hence|therefore|then|the|our|final|correct|answer|value|is|are|we|get|have|x)\b)*+\Z"
+NEUTRAL_WORDS = (
+    r"(?:[\s$*_(:=\\#]++|(?:so|thus|hence|therefore|then|the|our|final|correct|answer|value|is|are|we|get|have|x)\b)*+"
 )
+# A clause of these words alone denies nothing: most do, so it is looked for first.
+NEUTRAL = re.compile(rf"(?ai){NEUTRAL_WORDS}\Z")
+ANSWER_GIVEN = any_of(
+    "(?:the )?(?:above|previous|preceding|boxed|my)(?: (?:above|previous|boxed|final|answer|result|value|box)){0,3}+",
+    "the (?:answer|result|value) above",
+)
+WITHDRAWN = re.compile(  # "Disregard that answer.", "The above is incorrect."
+    r"(?ai)\b(?:ignore|disregard|forget|discard|retract|withdraw)\b(?: (?:all|everything|of|what))*+ "
+    rf"(?:{ANSWER_GIVEN}|(?:that|this)(?: (?:answer|result|value|box))?+|I (?:said|wrote))(?= ?(?:[.!,;\n]|\Z))|"
+    rf"\b(?<!if )(?<!unless ){ANSWER_GIVEN} (?:is|was)(?: (?:actually|completely|probably|simply))? "
+    r"(?:wrong|incorrect|mistaken|not (?:correct|right)|false)\b"
+)
+UNCOMMITTED = re.compile(
+    r"(?ai)\b(?:(?:can(?:no|['\u2019])t|could not) (?:decide|choose)|toss-?up|flip a coin|coin flip)\b"
+)
+TORN = re.compile(r"(?ai)\b(?:torn|hesitat(?:e|ing)|wavering|undecided) between\b")
+MAX_AFTERTHOUGHT_CHARS = 2000
 STRUCK = ("~~", "<s>", "<del>", "<strike>", "\\sout{", "\\st{", "\\cancel{", "\\xcancel{", "\\bcancel{", "phantom{")
 
 
@@ -114,6 +134,21 @@ def negated(text: str, start: int, end: int) -> bool:
 def nothing_follows(text: str, end: int) -> bool:
     """Whether the text ends there, but for punctuation."""
     return len(text) - end <= REACH and not text[end:].strip("\n\t ().:;,$*_\\]")
+
+
+def withdrawn(text: str, start: int, end: int) -> bool:
+    """Whether the text takes the claim text[start:end] back, however far behind it, or will not decide for it.
+
+    >>> withdrawn("It is 5. On reflection, disregard that answer.", 6, 7), withdrawn("5, I can't decide", 0, 1)
+    (True, True)
+    """
+    before = text[max(0, start - REACH) : start]
+    if TORN.search(before) or UNCOMMITTED.search(before):
+        return True
+    if nothing_follows(text, end):
+        return False
+    after = text[end : end + MAX_AFTERTHOUGHT_CHARS]
+    return bool(WITHDRAWN.search(after) or UNCOMMITTED.search(after[:REACH]))
 
 
 def worked_on(text: str, start: int, end: int) -> bool:
@@ -145,7 +180,9 @@ def _denied_after(text: str, end: int) -> bool:
 
 
 def _supposed(before: str, text: str, end: int) -> bool:
-    """Whether the claim would hold in another case: "it would be 5 if x were 2", "if x were 2, 5. It is not.\""""
+    """Whether the claim would hold in another case: "it would be 5 if x were 2", "if x were 2, 5. But it is not.\""""
     if WOULD_BE.search(before) and IF_AFTER.match(text, end, end + REACH):
+        return True
+    if HAD_BEEN.search(before) and BUT_AFTER.match(text, end, end + REACH):
         return True
     return bool(IF_WOULD_BE.search(before) and UNREAL_AFTER.match(text, end, end + REACH))

@@ -22,6 +22,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from rewards.mathematics.asked import of_another
 from rewards.mathematics.claims import (
     BOX,
     MAX_ANSWER_CHARS,
@@ -31,9 +32,10 @@ from rewards.mathematics.claims import (
     is_plain,
     plain_ones,
     stripped,
+    value_ones,
 )
 from rewards.mathematics.conclusions import conclusion, whole
-from rewards.mathematics.denials import negated, worked_on
+from rewards.mathematics.denials import negated, withdrawn, worked_on
 from rewards.mathematics.hedges import alternatives, word_set
 from rewards.mathematics.sentences import ANSWER_WORD, before_other_claim, other_phrases, phrases, retracted, rivals
 from rewards.mathematics.visible import HIDDEN_STYLE, INVISIBLE, after_thinking, quoted, visible
@@ -46,7 +48,8 @@ PLACEHOLDERS = word_set("... \\ldots \\dots ? _ answer") | {"", "your answer", "
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace \{ is text, not structure
 BARE_END = re.compile(r"[\s$,;]|\\[)\]]|\.(?:\s|\Z)")  # where \boxed 5 ends
 LABEL = re.compile(r"(?ai)\A\\text(?:bf)?\{\s*(?:the )?(?:final )?answer(?: is)?[\s:]*\}[\s:]*")  # \text{Answer: }5
-ANSWER_TAG = re.compile(r"(?ai)<(/?)answer\s{0,3}>")
+ANSWER_TAG = re.compile(r"(?ai)<(/?)(?:final[_ -]?)?answer\s{0,3}>")
+LETTER_BEFORE = re.compile(r"(?a)(?<![a-zA-Z0-9\\+*/^)}-])\s*+([a-zA-Z])\s?=\s?\Z")
 HASHES = re.compile(r"(?<!#)####(?!#)")
 LAST_NUMBER = re.compile(r"(?:(?<![0-9a-zA-Z)])[-\u2212])?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?%?")
 
@@ -59,6 +62,7 @@ class Extracted:
     source: Source | None = None
     others: tuple[str, ...] = ()  # claims beside it that are written differently, in the order of the text
     parts: tuple[str, ...] = ()  # the claims of its kind, itself included: they may be parts of one answer
+    named: tuple[str, ...] = ()  # the parts as "x = 2", "y = 1", where each is the value of a letter of its own
     reason: str = ""  # why there is no answer
     refused: bool = False  # something is claimed, but it commits to nothing: that is wrong, not "no answer"
 
@@ -93,6 +97,8 @@ def extract_answer(
     if boxes and _is_placeholder(boxes[-1].text):
         return Extracted(None, reason=r"the last \boxed{} holds nothing")
     boxes = [box for box in boxes if not _is_placeholder(box.text)]
+    if boxes and of_another(shown.text, boxes[-1].start, question):
+        return Extracted(None, reason="the box holds another quantity than the one asked for", refused=True)
     blocks, hashes = _blocks(shown.text), _hashes(shown.text)
     sentences, other = _outside(phrases(shown.text), boxes), other_phrases(shown.text)
     hidden = [box.text for box in _boxes(shown.hidden)[0]] if shown.hidden else []
@@ -124,19 +130,33 @@ def _settled(
     if INVISIBLE.search(last.text) or HIDDEN_STYLE.search(text):
         return Extracted(None, reason="invisible text in the answer", refused=True)
     strong = claims if source != "phrase" else claims[-1:]
-    if any(negated(text, claim.start, claim.end) for claim in strong):
+    if any(negated(text, claim.start, claim.end) for claim in strong) or withdrawn(text, last.start, last.end):
         return Extracted(None, reason="the answer is denied", refused=True)
     if source == "boxed" and any(worked_on(text, claim.start, claim.end) for claim in strong):
         return Extracted(None, reason="the box is a part of a larger formula", refused=True)
     offered = [value for claim in strong[-MAX_OTHERS:] for value in alternatives(text, claim.start, claim.end)]
     parts = different([*(claim.text for claim in claims), *offered])
+    named = _named(text, claims) if source == "boxed" else ()
     if source == "phrase":
-        claims = [claim for claim in claims[:-1] if rivals(claim.text, last.text)]
-    against = [*claims, *beside, *(claim for claim in plain_ones(weak) if not retracted(text, claim, last))]
+        claims = [claim for claim in claims[:-1] if rivals(claim.text, last.text) and not _denied(text, claim)]
+    weak = [claim for claim in value_ones(weak) if not (retracted(text, claim, last) or _denied(text, claim))]
+    against = [*claims, *beside, *weak]
     others = different([*(claim.text for claim in against), *offered, *hidden, last.text])[:-1]
     if len(others) > MAX_OTHERS:
         return Extracted(None, reason="many different answers", refused=True)
-    return Extracted(last.text, source, tuple(others), tuple(parts))
+    return Extracted(last.text, source, tuple(others), tuple(parts), named)
+
+
+def _denied(text: str, claim: Claim) -> bool:
+    return negated(text, claim.start, claim.end)
+
+
+def _named(text: str, claims: list[Claim]) -> tuple[str, ...]:
+    r"""The boxes of "x = \boxed{2}, y = \boxed{1}" with their letters; none unless every letter is another."""
+    letters = [LETTER_BEFORE.search(text, max(0, claim.start - 20), claim.start) for claim in claims]
+    if not all(letters) or len({letter[1] for letter in letters if letter}) < max(2, len(claims)):
+        return ()
+    return tuple(f"{letter[1]} = {claim.text}" for letter, claim in zip(letters, claims, strict=True) if letter)
 
 
 def _boxes(text: str) -> tuple[list[Claim], bool]:

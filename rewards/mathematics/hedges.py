@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from rewards.mathematics.denials import REACH, nothing_follows
+from rewards.mathematics import languages
+from rewards.mathematics.denials import NEUTRAL_WORDS, REACH, nothing_follows
 
 
 def word_set(*lines: str) -> frozenset[str]:
@@ -66,6 +67,9 @@ BY_CASE = re.compile(  # "5 for even n and 6 for odd n"
     rf"(?ai)[ $*_)]*+(?:for|when|if|under|assuming)\s[^.\n]{{1,60}}?(?:\band|,|;|\bbut)\s\$?(?P<value>{NUMBER})\$?\s"
     r"(?:for|when|if|under|assuming|otherwise)\b"
 )
+IN_BRACKETS = re.compile(  # "5 (if rounded down), 6 (if rounded up)"
+    rf"(?ai)[ $*_]{{0,4}}\([^()\n]{{1,60}}\)[,;]? ?(?:and |or )?\$?(?P<value>{NUMBER})\$? \("
+)
 TEX_TEXT = re.compile(r"\\text(?:rm|bf|it)?\{([^{}]*)\}")
 TEX_SPACE = re.compile(r"\\(?:q?quad(?![a-z])|[ ,;!])")
 MIGHT_BE = re.compile(
@@ -79,9 +83,21 @@ FITS = r"(?:possible|correct|right|valid|fine|acceptable"
 ALSO = re.compile(
     rf"(?ai)(?<![0-9.])(?P<value>{NUMBER}|(?-i:\b[A-J]\b))[\s$*_)]{{0,4}}"
     rf"(?:(?:is|are|would|could|might|may|can)? ?(?:be )?also ?(?:be )?{FITS}|an? |works?|the )|"
-    rf"(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well)|"
+    rf"(?:is|would be|are) (?:equally|just as)|(?:is|would be|are) {FITS}) (?:too|as well)|works (?:too|as well)|"
     r"is (?:(?:my|a|an|the) )?(?:candidate|(?:second |other |next )?guess|option|another|second|alternative|other|"
     r"possibility)\b|would be my\b)"
+)
+FOREIGN_OR = re.compile(rf"(?ai)[\s$*_),.\uff0c\\]*+(?:{languages.OR})[\s$*_(\\]*+(?P<value>{NUMBER})")
+PERHAPS_BEFORE = re.compile(  # "It is 1/2, or perhaps 1/3. So: "
+    rf"(?ai)(?<![0-9.])(?P<value>{NUMBER})[ $*_),]{{0,4}}(?:or |and )?(?:perhaps|maybe|possibly) "
+    rf"(?:it(?:'s| is) |even )?[$(]?(?P<other>{NUMBER})[ $*_)]{{0,4}}[.;!?\n]{NEUTRAL_WORDS}\Z"
+)
+AMENDED = re.compile(  # "I made an error. It should be 73."
+    rf"(?ai)(?:\b(?:error|mistake|slip|wrong|incorrect|oops|wait|actually)\b|{languages.WRONG})(?s:.){{0,160}}?"
+    rf"(?:(?:should|ought to) (?:be|have been)|(?:true|correct|right|actual) (?:value|answer|result|total|number) is|"
+    rf"{languages.SHOULD_BE})[\s:$*]{{0,4}}(?P<value>{NUMBER})|"
+    rf"\b(?:error|mistake|slip|wrong|incorrect|oops|wait|actually)\b[^\n]{{0,160}}?(?<![0-9.])(?P<right>{NUMBER})\$? "
+    r"is (?:right|correct)\b"
 )
 ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
@@ -93,11 +109,11 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
     >>> alternatives("It is 5 or maybe 6.", 6, 7), alternatives("5, or 10/2", 0, 1), alternatives("5 and so on", 0, 1)
     (['6'], ['10/2'], [])
     """
-    found = []
+    found: list[str] = []
     before = text[max(0, start - REACH) : start]
-    for expression in (OTHER_BEFORE, BETWEEN_BEFORE):
+    for expression in (OTHER_BEFORE, BETWEEN_BEFORE, PERHAPS_BEFORE):
         if match := expression.search(before):
-            found.append(match["value"])
+            found += match.groups()
     if nothing_follows(text, end):
         return found
     after = text[end : end + REACH]
@@ -107,12 +123,14 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
         found.append(offered)
     elif (listed := LISTED_AFTER.match(after)) and ENDED.match(listed["after"]):
         found.append(listed["value"])
-    for expression in (OTHERWISE, ASKED, BY_CASE):
+    for expression in (OTHERWISE, ASKED, BY_CASE, IN_BRACKETS):
         if (match := expression.match(after)) and (expression is not OTHERWISE or ENDED.match(after, match.end())):
             found.append(match["value"])
-    for expression in (MIGHT_BE, FOR_THE_DOUBTER):
+    if foreign := FOREIGN_OR.match(after):
+        found.append(foreign["value"])
+    for expression in (MIGHT_BE, FOR_THE_DOUBTER, AMENDED):
         if match := expression.search(after):
-            found.append(match["value"])
+            found.append(next(value for value in match.groups() if value))
     if also := ALSO.search(after):
         found.append(also["value"])
     if after[:1].isdigit():  # \boxed{5}6

@@ -6,37 +6,44 @@ import re
 from collections.abc import Callable
 from itertools import zip_longest
 
+from rewards.mathematics import languages
 from rewards.mathematics.claims import BOX, MAX_ANSWER_CHARS, MAX_CLAIMS, Claim, is_plain, plain_ones, stripped
 from rewards.mathematics.hedges import HEDGED, NUMBER, word_set
 from rewards.mathematics.visible import quoted
 
-ANSWER_WORD = re.compile(r"(?ai)(?<![a-z</])(?:answers?+|ans|(?<=correct )(?:option|choice)|\u7b54\u6848)(?![a-z])")
+ANSWER_WORD = re.compile(
+    rf"(?ai)(?<![a-z</])(?:answers?+|ans|(?<=correct )(?:option|choice)|{languages.ANSWER})(?![a-z])"
+)
 TO_WHAT = r"(?: to (?:the|this|your|that) (?:question|problem|above))?"
 IS = re.compile(
     rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+"
-    r"(?:[-=]>|[:=\uff1a]|\u2192|\u662f|\u4e3a|[-\u2013]\s(?=[0-9$\\])|(?:is|are|will be|must be|would be)\b)"
-    r"[\s*_`:=\uff1a]{0,12}+"
+    rf"(?:[-=]>|[:={languages.COLON}]|\u2192|[-\u2013\u2014]\s(?=[0-9$\\])|"
+    rf"(?:is|are|will be|must be|would be)\b|{languages.IS})[\s*_`:={languages.COLON}]{{0,12}}+"
 )
 HEADING = re.compile(r"(?ai)[*_`: ]{0,6}+\n[\s*_`]{0,12}+(?!is\b|are\b)")  # the answer stands below
 HEADING_BEFORE = re.compile(r"(?ai)[\s#*_`0-9.)]*+(?:(?:the|final|my|correct)[ ]++){0,3}\Z")
 FILLERS = re.compile(
-    r"(?ai)(?:(?:therefore|thus|then|hence|clearly|simply|just|indeed|exactly|obviously|given by|equal to|equals|now|"
-    r"a total of)\b[\s,:*_]{0,4}+)+"
+    r"(?ai)(?:(?:, )?(?:therefore|thus|then|hence|clearly|simply|just|indeed|exactly|obviously|given by|equal to|"
+    r"equals|now|a total of|not [-$0-9./]{1,20},? (?:but|it is|it's|rather))\b[\s,:*_]{0,4}+)+"
 )
-LINE_WORDS = re.compile(r"(?a)[a-zA-Z'\u2019]++")
+LINE_WORDS = re.compile(r"[a-zA-Z'\u2019\u00c0-\u024f\u0400-\u04ff]++")
 OTHER_CLAIM = re.compile(rf"{BOX.pattern}|<answer>")
 OWN = word_set(
     "the final correct my our right numerical numeric required desired exact so thus hence and therefore best only",
     "simplified actual true overall",
+    languages.OWN,
 )
-OTHER = word_set("another other alternative alternate second different possible")  # "another answer is 6"
+OTHER = word_set(  # "another answer is 6"
+    "another other alternative alternate second secondary backup fallback different possible"
+)
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
-SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed")
+SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed", languages.IF)
+SUPPOSED_BEFORE = re.compile(languages.SUPPOSED_BEFORE)
 SENTENCE_END = re.compile(
     "|".join(
         (
             r"(?<!\bsq)[.!?](?=[*_)\]\"'$]{0,4}(?:\s|\Z))",
-            r"[\n\u3002\uff0c\uff1b]",
+            rf"\n|{languages.STOP}",
             r"[,;](?=\s{1,9}(?!import\b|and\s{1,9}(?:[0-9$\\(-]|[a-zA-Z]\b))(?:[a-zA-Z]{2}|i\.e))",  # not "2, and 3"
             r"\s\((?!mod\b)(?=[a-zA-Z]{2}|[^()\n\\]{1,60}\s[a-zA-Z]{2})",
             r"\s(?=(?:because|since|which|so|as|therefore|where|when|after|for)\s)",
@@ -119,6 +126,8 @@ def _heading(text: str, word: re.Match[str]) -> re.Match[str] | None:
 def _own_answer(text: str, at: int) -> bool:
     """Whether the word "answer" there begins a claim: "the final answer", not "a possible answer", "if the answer"."""
     words = _words_before(text, at)
+    if SUPPOSED_BEFORE.search(text, max(0, at - 12), at):
+        return False
     return not words or (words[-1] in OWN and not SUPPOSED.intersection(words))
 
 
