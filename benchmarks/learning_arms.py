@@ -42,8 +42,10 @@ OWN = {
 SIX = ("grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo")
 BUDGET = 8_960  # completions: 70 batches of 16 x 8. An arm's final accuracy is its last within them
 
-# The race: the recipe as it is, to where accuracy has passed the target, judged after each step.
-RACE = {"steps": "16", "eval.every": "1"}
+# The race: the recipe to where accuracy has passed the target, judged after each step. Both sides under bf16 autocast,
+# which makes ours faster and TRL's no slower; ours also leaves out what has no gradient, an option that TRL lacks.
+RACE = {"steps": "16", "eval.every": "1", "model.dtype": "bfloat16"}
+FASTEST = {"batch.skip_without_advantage": "true"}
 TARGET = 0.6
 
 COIN = {
@@ -72,7 +74,7 @@ def arms_of(part: str, algorithms: Iterable[str] = SIX) -> list[Arm]:
         case "algorithms":
             return [Arm(name=name, settings={"algorithm": name, **UPDATES, **OWN.get(name, {})}) for name in algorithms]
         case "race":
-            return [Arm(name="ours", settings=RACE), Arm(name="trl", settings=RACE, side="trl")]
+            return [Arm(name="ours", settings={**RACE, **FASTEST}), Arm(name="trl", settings=RACE, side="trl")]
         case "random":
             return [Arm(name="coin", settings=COIN)]
         case "length":

@@ -304,11 +304,17 @@ def write_report(out: Path, command: str) -> str:
 
 
 def runs_of(results: Sequence[list[Line]], part: str) -> dict[str, list[list[Line]]]:
-    """Arm -> runs in the order of their seeds; arms in the order of their names in the results."""
+    """Arm -> its runs in the order of their seeds. Of runs under other settings those of the newest are told of."""
     found: dict[str, list[list[Line]]] = defaultdict(list)
-    for lines in sorted((lines for lines in results if lines[0]["part"] == part), key=lambda lines: lines[0]["seed"]):
-        found[lines[0]["arm"]].append(lines)
-    return dict(found)
+    for lines in results:
+        if lines[0]["part"] == part:
+            found[lines[0]["arm"]].append(lines)
+    kept = {arm: [lines for lines in seeds if alike(lines, seeds[-1])] for arm, seeds in found.items()}
+    return {arm: sorted(seeds, key=lambda lines: lines[0]["seed"]) for arm, seeds in kept.items()}
+
+
+def alike(one: Sequence[Line], other: Sequence[Line]) -> bool:
+    return all(one[0][name] == other[0][name] for name in ("settings", "cold_start_seed", "threads"))
 
 
 def note(runs: Runs) -> str:

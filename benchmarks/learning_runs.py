@@ -31,6 +31,7 @@ from rl.tracking import read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"checkpoint.every": "0", "tracking.tensorboard": "false", "tracking.sample_every": "0", "resume": "auto"}
 OF_COLD_START = ("cold_start.", "model.", "data.")  # keys that it depends on
+BUILT = ("cold_start.", "model.build.")  # those of them that are done with when an arm starts
 Line = dict[str, Any]
 
 
@@ -140,9 +141,9 @@ def start_of(pupil: str, settings: Settings) -> Path:
 def overrides_of(one: Planned, settings: Settings) -> dict[str, str]:
     """All that a run changes in the recipe, but for where it writes."""
     path = start_of(one.arm.pupil, settings) / "final"
-    given = {**one.arm.settings, **settings.overrides, "seed": str(one.seed)}
-    own = {key: value for key, value in given.items() if not key.lstrip("+").startswith(("cold_start.", "model."))}
-    return {**own, **QUIET, "model.path": str(path), "cold_start.steps": "0"}
+    users = {key: value for key, value in settings.overrides.items() if not key.lstrip("+").startswith(BUILT)}
+    given = {**one.arm.settings, **users, "seed": str(one.seed)}
+    return {**given, **QUIET, "model.path": str(path), "cold_start.steps": "0"}
 
 
 def name_of(one: Planned, settings: Settings) -> str:
@@ -159,8 +160,8 @@ def result_file(one: Planned, settings: Settings) -> Path:
 
 
 def read_results(out: Path) -> list[list[Line]]:
-    """The lines of every run that is there."""
-    files = sorted((out / "results").glob("*.jsonl"))
+    """The lines of every run that is there, the oldest first."""
+    files = sorted((out / "results").glob("*.jsonl"), key=lambda file: (file.stat().st_mtime_ns, file.name))
     return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 
 

@@ -32,7 +32,14 @@ def line(step, accuracy, *, part="race", arm="ours", seed=0, speed=1.0, **fields
     values = {
         **{"part": part, "arm": arm, "seed": seed, "step": step, "accuracy": accuracy, "settings": {"algorithm": arm}},
         **{"completions": 128 * step, "train_s": speed * step, "low": accuracy - 0.03, "high": accuracy + 0.03},
-        **{"num_problems": 250, "k": 4, "jobs": 1, "threads": 1, "machine": "a machine, commit abc"},
+        **{
+            "num_problems": 250,
+            "k": 4,
+            "jobs": 1,
+            "threads": 1,
+            "cold_start_seed": 0,
+            "machine": "a machine, commit abc",
+        },
         **{"entropy": 0.3, "wrong_tokens": 30.0, "right_tokens": 30.0},
     }
     return values | fields
@@ -198,6 +205,15 @@ def test_effects_are_paired_by_seed(tmp_path):
     keep(tmp_path, *runs)
     assert "| dr_grpo - grpo |" in (text := write_report(tmp_path, ""))
     assert "-7.000 +- 0.000" in text
+
+
+def test_runs_under_other_settings_are_not_mixed(tmp_path):
+    old = [line(step, 0.9, part="random", arm="coin", settings={"optimizer.lr": "1e-3"}) for step in (0, 1)]
+    new = [line(step, 0.3, part="random", arm="coin", seed=1, settings={"optimizer.lr": "1e-4"}) for step in (0, 1)]
+    keep(tmp_path, old, new)
+    text = write_report(tmp_path, "")
+    assert "30.0 %" in text
+    assert "90.0" not in text
 
 
 def test_seconds_of_runs_that_shared_the_machine_are_not_reported(tmp_path):
