@@ -27,6 +27,8 @@ from rl.rollout.hf import HFRollout
 from rl.tiny import build_tiny_model, build_tokenizer
 
 ENGINES = ["ddp", "zero1", "zero2", "zero3", "zero3_offload"]
+REFRESHED = ["ddp", "zero2", "zero3"]
+EMA = 0.75  # decay of the reference
 ALL, SEVEN = 10_000, 40  # tokens a micro-batch: the whole share of a rank at once, or in pieces
 LR = 1e-3 / 2  # of the first update
 
@@ -53,6 +55,7 @@ class Result:
     weights: dict[str, Tensor]
     probed: list[float]  # log-probabilities of PROBE[1:] under these weights
     errors: list[str | None]  # of each rank, where the run was to fail
+    references: list[tuple[dict[str, Tensor], dict[str, Tensor]]]  # policy and reference after each refresh
 
 
 def torchrun(num_ranks: int, directory: Path, model_path: Path, runs: dict[str, dict[str, Any]]) -> dict[str, Result]:
@@ -70,10 +73,13 @@ def torchrun(num_ranks: int, directory: Path, model_path: Path, runs: dict[str, 
 
 def read(directory: Path) -> Result:
     if (directory / "errors.json").exists():
-        return Result([], {}, {}, [], json.loads((directory / "errors.json").read_text()))
+        return Result([], {}, {}, [], json.loads((directory / "errors.json").read_text()), [])
     rows = json.loads((directory / "rows.json").read_text())
     probed = json.loads((directory / "probed.json").read_text())
-    return Result(rows, torch.load(directory / "gradients.pt"), torch.load(directory / "weights.pt"), probed, [])
+    gradients, weights, references = (
+        torch.load(directory / f"{name}.pt") for name in ("gradients", "weights", "references")
+    )
+    return Result(rows, gradients, weights, probed, [], references)
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +94,16 @@ def alone(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]:
         "kl": {"engine": "ddp", "algorithm": "grpo_kl", "share": False},
         "dr_grpo": {"engine": "ddp", "algorithm": "dr_grpo", "share": False},
         "zero2": {"engine": "zero2", "gradients": True, "tokens": SEVEN},
+        "entropy": {"engine": "ddp", "algorithm": "entropy", "gradients": True, "share": False},
+        "controlled": {"engine": "ddp", "algorithm": "controlled", "share": False},
         "lora": {"engine": "ddp", "algorithm": "grpo_kl", "lora": True, "share": False},
         "bf16": bf16,
         "bf16_whole": many,
         "bf16_pieces": many | {"tokens": 1},
         "wide": {"engine": "ddp", "model": str(wide_model_path), "gradients": True, "share": False},
         "wide_kl": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "grpo_kl", "share": False},
+        "wide_entropy": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "entropy", "gradients": True},
+        "wide_refresh": {"engine": "ddp", "model": str(wide_model_path), "algorithm": "grpo_kl", "refresh": EMA},
     }
     return torchrun(1, tmp_path_factory.mktemp("alone"), model_path, runs)
 
@@ -107,6 +117,8 @@ def together(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]
         runs[engine] = {"engine": engine, "gradients": True, "tokens": SEVEN}
         runs[f"{engine}_kl"] = {"engine": engine, "algorithm": "grpo_kl"}
         runs[f"{engine}_dr_grpo"] = {"engine": engine, "algorithm": "dr_grpo", "tokens": SEVEN}
+        runs[f"{engine}_entropy"] = {"engine": engine, "algorithm": "entropy", "tokens": SEVEN, "gradients": True}
+        runs[f"{engine}_controlled"] = {"engine": engine, "algorithm": "controlled", "tokens": SEVEN}
         saved = str(directory / f"{engine}_state")
         runs[f"{engine}_first_half"] = {"engine": engine, "tokens": SEVEN, "steps": 2, "save": saved}
         runs[f"{engine}_second_half"] = {"engine": engine, "tokens": SEVEN, "load": saved, "probe": True}
@@ -125,6 +137,15 @@ def together(tmp_path_factory, model_path, wide_model_path) -> dict[str, Result]
     for engine in SHARDING:
         runs[f"{engine}_wide"] = {"engine": engine, "gradients": True, "gradient_checkpointing": True, **eight_tokens}
         runs[f"{engine}_wide_kl"] = {"engine": engine, "algorithm": "grpo_kl", "tokens": SEVEN, **eight_tokens}
+        runs[f"{engine}_wide_entropy"] = {"engine": engine, "algorithm": "entropy", "gradients": True, **eight_tokens}
+    for engine in REFRESHED:
+        wide = {"engine": engine, "algorithm": "grpo_kl", "model": str(wide_model_path), "tokens": SEVEN}
+        wide |= {"sharded": engine in SHARDING}
+        saved = str(directory / f"{engine}_refreshed_state")
+        runs[f"{engine}_refresh"] = wide | {"refresh": EMA}
+        runs[f"{engine}_refresh_first"] = wide | {"refresh": EMA, "steps": 2, "save": saved}
+        runs[f"{engine}_refresh_second"] = wide | {"refresh": EMA, "load": saved}
+        runs[f"{engine}_replace"] = wide | {"refresh": 0.0, "steps": 2}
     return torchrun(2, directory, model_path, runs)
 
 
@@ -164,6 +185,63 @@ def test_ranks_with_unequally_many_chunks_of_logits_update_as_one_when_the_head_
     # Gathering the head is a collective, once a chunk: without padding the ranks meet in different ones.
     assert_same_update(together[f"{engine}_wide"], alone["wide"], METRICS)
     assert_same_update(together[f"{engine}_wide_kl"], alone["wide_kl"], (*METRICS, "policy/kl_ref"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_ranks_update_as_one_with_an_entropy_bonus(engine, alone, together):
+    assert alone["entropy"].rows[0]["policy/entropy_coef"] == 0.5
+    assert_same_update(together[f"{engine}_entropy"], alone["entropy"], METRICS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", SHARDING)
+def test_two_ranks_update_as_one_with_an_entropy_bonus_when_the_head_is_sharded(engine, alone, together):
+    assert_same_update(together[f"{engine}_wide_entropy"], alone["wide_entropy"], METRICS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_entropy_of_all_ranks_moves_the_weight_of_the_bonus_on_each(engine, alone, together):
+    assert [row["policy/entropy_coef"] for row in together[f"{engine}_controlled"].rows] == [0, 0.75, 1.25]
+    assert_same_update(together[f"{engine}_controlled"], alone["controlled"], (*METRICS, "policy/entropy_coef"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", REFRESHED)
+def test_a_reference_that_is_replaced_is_the_policy_to_the_last_bit_on_every_rank(engine, together):
+    result = together[f"{engine}_replace"]
+    for policy, reference in result.references:
+        assert policy.keys() == reference.keys()
+        assert all(torch.equal(policy[name], reference[name]) for name in policy)
+    first, second = (policy for policy, _ in result.references)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert result.rows[1]["policy/kl_ref"] == pytest.approx(0, abs=1e-7)  # and it computes with these weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", REFRESHED)
+def test_a_reference_that_follows_is_the_moving_average_of_the_policys_weights(
+    engine, alone, together, wide_model_path
+):
+    result = together[f"{engine}_refresh"]
+    start = load_model(str(wide_model_path), "float32").named_parameters()
+    slow = {name: parameter.detach().double() for name, parameter in start}
+    for policy, reference in result.references:
+        for name, weight in policy.items():
+            slow[name] = EMA * slow[name] + (1 - EMA) * weight.double()
+            assert_close(reference[name].double(), slow[name], rtol=1e-6, atol=1e-7)
+    assert result.rows[2]["policy/kl_ref"] > 1e-6
+    assert_same_update(result, alone["wide_refresh"], (*METRICS, "policy/kl_ref"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", REFRESHED)
+def test_a_run_whose_reference_has_moved_goes_on_from_its_state_to_the_same_bits(engine, together):
+    whole, half = together[f"{engine}_refresh"], together[f"{engine}_refresh_second"]
+    assert half.rows[0]["policy/kl_ref"] == whole.rows[2]["policy/kl_ref"] > 0
+    for ours, theirs in zip(half.references[0], whole.references[2], strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.slow
