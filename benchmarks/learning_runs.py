@@ -94,6 +94,9 @@ def run_one(one: Planned, settings: Settings, processes: Processes) -> None:
         shutil.rmtree(directory, ignore_errors=True)
     program = "launch/train.py" if one.arm.side == "ours" else "benchmarks/learning_trl.py"
     processes.run(program, overrides, settings, log=settings.out / "logs" / directory.name)
+    if one.arm.side == "ours" and not (directory / "final").is_dir():
+        # A trainer that is asked to stop ends well, with a checkpoint: the next command goes on from it.
+        raise RunFailedError(f"{directory} was stopped before its last step; the same command goes on with it")
     lines = lines_of(directory)
     about = {
         "part": one.part,

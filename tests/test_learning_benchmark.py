@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,28 +243,56 @@ def test_a_mistyped_algorithm_is_told_the_nearest():
         check_algorithms(["dr_gppo"])
 
 
-@pytest.mark.slow
-def test_a_miniature_goes_the_whole_way(tmp_path):
-    def command(*words):
-        options = ("--out", str(tmp_path), "--seeds", "3", "--jobs", "2", *MINIATURE)
-        return subprocess.run(
-            [sys.executable, "benchmarks/learning.py", *words, *options],
-            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Where the miniatures share a cold start."""
+    return tmp_path_factory.mktemp("learning")
 
-    for words in (("race",), ("algorithms", "--arms", "dapo")):
-        run = command(*words)
-        assert run.returncode == 0, run.stderr[-3000:]
-    again = command("race")
-    assert "2 of 2 runs are there, 0 to do" in again.stderr
-    results = [[json.loads(one) for one in file.read_text().splitlines()] for file in (tmp_path / "results").iterdir()]
+
+def start(out, command, *words):
+    options = ("--out", str(out), "--seeds", "3", "--jobs", "2", *MINIATURE)
+    return subprocess.Popen(
+        [sys.executable, "benchmarks/learning.py", command, *options, *words],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def ended(process):
+    said, _ = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+@pytest.mark.slow
+def test_a_miniature_goes_the_whole_way(out):
+    status, said = ended(start(out, "race"))
+    assert status == 0, said[-3000:]
+    assert "2 of 2 runs are there, 0 to do" in ended(start(out, "race"))[1]
+    results = [[json.loads(one) for one in file.read_text().splitlines()] for file in (out / "results").iterdir()]
     found = {lines[0]["arm"]: lines for lines in results}
-    assert set(found) == {"ours", "trl", "dapo"}
     ours, other = found["ours"], found["trl"]
     assert ours[0]["accuracy"] == other[0]["accuracy"]  # one checkpoint, one evaluator
     assert [one["step"] for one in ours] == [one["step"] for one in other] == [0, 1, 2]
     assert [one["completions"] for one in ours] == [one["completions"] for one in other] == [0, 8, 16]
     assert 0 < ours[1]["train_s"] < ours[2]["train_s"]
-    assert found["dapo"][-1]["completions"] >= 16
-    assert "ours: seconds to 60%" in (tmp_path / "report.md").read_text()
-    assert (tmp_path / "race.png").exists()
+    assert "ours: seconds to 60%" in (out / "report.md").read_text()
+    assert (out / "race.png").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_is_no_result_and_is_gone_on_with(out):
+    words = ("algorithms", "--arms", "dapo", "steps=100", "eval.every=0", "collect.max_rounds=1")
+    process = start(out, *words)
+    while not list(out.glob("runs/algorithms-*/rollouts/000004.jsonl")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    status, said = ended(process)
+    assert status == 130, said
+    assert not list(out.glob("results/algorithms-*"))
+    status, said = ended(start(out, *words))
+    assert status == 0, said[-3000:]
+    (log,) = out.glob("logs/algorithms-*")
+    assert "going on from" in log.read_text()
+    (file,) = out.glob("results/algorithms-*")
+    first, last = map(json.loads, file.read_text().splitlines())
+    assert (first["step"], last["step"]) == (0, 100)
+    assert last["completions"] == 100 * 8
