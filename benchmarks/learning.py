@@ -15,8 +15,8 @@ changes in the recipe. `key=value` after the options changes a key of every run.
 one file a run and one line an evaluation; what is there is not run again, and after Ctrl-C the same command goes on.
 With --jobs 2 two runs share the machine: accuracies are the same, seconds are not reported. The race runs alone.
 
-On two cores with the default seeds and --jobs 2: two cold starts 3 minutes, algorithms 18, race 6, random 4, length 10,
-entropy 8. These are estimates; half as long again with --jobs 1.
+On two cores with the default seeds and --jobs 2 about: two cold starts 3 minutes, algorithms 15, race 6, random 3,
+length 9, entropy 9; estimated from single runs, not measured as a whole. With --jobs 1 half as long again.
 """
 
 from __future__ import annotations
