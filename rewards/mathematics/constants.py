@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from fractions import Fraction
 
 from rewards.mathematics import numeric, tree
 from rewards.mathematics.tree import Add, Mul, Node, Num, Pow, Sym, number
@@ -17,6 +18,7 @@ EARLIER = {"C": {"A", "B"}, "c": {"a", "b", "m"}, "K": {"k"}}  # beside these it
 LETTERED = re.compile(r"(?:[A-DKck]|[ck]_[0-9]|C_[0-9])")
 NUMBERED = re.compile(r"[CcKk]_[0-9]")
 MAX_CONSTANTS = 3
+MAX_SLOPE = 1000  # the denominator of the a in F + a K
 
 
 def integration_constant(node: Node) -> Sym | None:
@@ -40,26 +42,22 @@ def is_linear(node: Node) -> bool:
     return all(isinstance(item, (Num, Sym)) for item in items) and sum(isinstance(item, Sym) for item in items) <= 1
 
 
-def equal_antiderivatives(gold: Add, answer: Node, constant: Sym) -> bool | None:
-    """F + C and G + K: equal if F - G is constant."""
-    from rewards.mathematics.expressions import equal_expressions  # which needs this module
+def constant_part(answer: Node, variables: frozenset[str]) -> Node | None:
+    """The answer with 0 for its own constant of integration K, None if it has none: F + K, (G + K)/3, not F + K x.
 
-    if not isinstance(answer, Add):
-        return False
-    rest = tree.add(*(item for item in gold.items if item is not constant))
-    for term in answer.items:
-        if not isinstance(term, Sym) or term.name.split("_")[0] not in NAMES or term.name in tree.symbols(rest):
+    It must be F + a K with a number a > 0: then it runs through the same functions as F + C. F - C would too, but who
+    writes that has more likely lost a sign.
+    """
+    for name in sorted(tree.symbols(answer) - variables):
+        if name.split("_")[0] not in NAMES:
             continue
-        other = tree.add(*(item for item in answer.items if item is not term))
-        if term.name in tree.symbols(other):
-            continue
-        difference = tree.add(rest, tree.neg(other))
-        names = sorted(tree.symbols(difference))
-        if not names:
-            return True
-        start = tree.substitute(difference, {name: number(2 + k) for k, name in enumerate(names)})
-        return equal_expressions(rest, other) or numeric.equal(difference, start)
-    return False
+        start, later = (tree.substitute(answer, {name: number(k)}) for k in (0, 1))
+        point = {other: number(2 + k) for k, other in enumerate(sorted(tree.symbols(start)))}
+        slope = numeric.constant_value(tree.substitute(tree.add(later, tree.neg(start)), point))
+        exact = Num(Fraction(slope or 0).limit_denominator(MAX_SLOPE))
+        if exact.value > 0 and numeric.equal(answer, tree.add(start, tree.mul(exact, Sym(name)))):
+            return start
+    return None
 
 
 def renamed_families(gold: Node, answer: Node) -> list[Node]:

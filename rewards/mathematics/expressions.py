@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 from rewards.mathematics import numeric, tree
-from rewards.mathematics.constants import equal_antiderivatives, integration_constant
+from rewards.mathematics.constants import constant_part, integration_constant
 from rewards.mathematics.polynomial import equal_quotients
 from rewards.mathematics.symbolic import equal_symbolically
-from rewards.mathematics.tree import Add, Mul, Node, Num, Pow
+from rewards.mathematics.tree import Add, Mul, Node, Num, Pow, Sym, number
 
 MAX_PRIME = 1_000
 POINTS = (Fraction(1237, 811), Fraction(-739, 401), Fraction(2531, 617), Fraction(353, 1009), Fraction(-4177, 907))
@@ -32,6 +32,20 @@ def equal_expressions(gold: Node, answer: Node) -> bool | None:
     if outcome is None and not tree.symbols(gold) and not tree.symbols(answer):
         outcome = equal_powers(gold, answer)
     return equal_symbolically(gold, answer) if outcome is None else outcome
+
+
+def equal_antiderivatives(gold: Add, answer: Node, constant: Sym) -> bool | None:
+    """F + C and G + K: equal if F - G is constant."""
+    rest = tree.add(*(item for item in gold.items if item is not constant))
+    other = constant_part(answer, tree.symbols(rest))
+    if other is None:
+        return False
+    difference = tree.add(rest, tree.neg(other))
+    names = sorted(tree.symbols(difference))
+    if not names:
+        return True
+    start = tree.substitute(difference, {name: number(2 + k) for k, name in enumerate(names)})
+    return equal_expressions(rest, other) or numeric.equal(difference, start)
 
 
 def equal_powers(gold: Node, answer: Node) -> bool | None:
