@@ -61,7 +61,7 @@ def read_once(text: str) -> Node:
     spoken = number_words(text.lower().replace("-", " ").split()) if text[0].isalpha() else None
     if spoken and spoken[1] == len(text.replace("-", " ").split()):
         return Num(spoken[0])
-    special = forms.special(text) or all_but(text)
+    special = forms.special(text) or all_but(forms.unwrapped(text))
     if special is not None:
         return special
     try:

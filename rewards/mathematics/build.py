@@ -197,6 +197,34 @@ def listed(node: Node) -> tuple[Node, ...]:
     return node.items if isinstance(node, Group) and node.kind in ("list", "and", "or") else (node,)
 
 
+def is_declaration(node: Node) -> bool:
+    """n in Z: what n is, said of all that stands before it."""
+    return isinstance(node, Rel) and node.ops == ("in",) and node.items[1] == NamedSet("Z")
+
+
+def one_subject(items: list[Node]) -> bool:
+    """Whether all equations among the items are of the same left side."""
+    return len({item.items[0] for item in items if isinstance(item, Rel)}) <= 1
+
+
+def alternatives(items: list[Node], separators: list[str]) -> list[list[Node]]:
+    """x = 2, y = 3 or x = 3, y = 2: the equations of each alternative, if all give values to the same two letters."""
+    found: list[list[Node]] = [[items[0]]]
+    for separator, item in zip(separators, items[1:], strict=True):
+        if separator == "or":
+            found.append([item])
+        else:
+            found[-1].append(item)
+    names = []
+    for system in found:
+        lefts = [item.items[0] for item in system if isinstance(item, Rel) and item.ops == ("=",)]
+        if len(lefts) < len(system) or not all(isinstance(left, Sym) for left in lefts):
+            return []
+        names.append(set(lefts))
+    same = all(each == names[0] and len(each) == len(system) for each, system in zip(names, found, strict=True))
+    return found if same and len(names[0]) > 1 else []
+
+
 def gather(items: list[Node], separators: list[str]) -> Node:
     """One node of separated elements."""
     if len(items) == 1:
@@ -207,6 +235,10 @@ def gather(items: list[Node], separators: list[str]) -> Node:
         separators = [{"land": "and", "lor": "or"}.get(separator, separator) for separator in separators]
     kinds = set(separators)
     relations = any(isinstance(item, Rel) for item in items)
+    if kinds >= {",", "or"} and separators[-1] == "," and is_declaration(items[-1]) and one_subject(items[:-1]):
+        return Group("list", (*listed(gather(items[:-1], separators[:-1])), items[-1]))
+    if kinds >= {",", "or"} and (systems := alternatives(items, separators)):
+        return Group("or", tuple(Group("list", tuple(system)) for system in systems))
     if kinds >= {",", "or"} and (len(kinds) > 2 or separators.index("or") < len(separators) - 1):
         raise ParseError("commas and alternatives mixed")  # who is to say which binds more
     if kinds == {",", "or"}:

@@ -8,8 +8,10 @@ import re
 from fractions import Fraction
 
 from rewards.mathematics.tree import Call, Node, Num, Sym, Text, Time
+from rewards.mathematics.units import SYMBOLS
 
 WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{([^{}\\]{1,60})\}")
+ANY_TEXT = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s*\{([^{}\\]{1,60})\}")
 CHOICE = re.compile(r"\(?\s*([A-Z])\s*[).:]|\(\s*([A-Za-z])\s*\)")
 LABEL = re.compile(
     r"\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?"
@@ -81,6 +83,33 @@ CLAUSE = re.compile(
     rf"{GAPS}{WORDS},? ?(?:for (?:all|every|any|each)(?: real)?(?: numbers?)?|where) ?\}}?{GAPS}[a-zA-Z]{GAPS}{WORDS}"
     r"(?:\\in\s*\\mathbb\s*\{?R\}?|(?<=[ {])is an?(?: arbitrary| real| any)* constant|)\s*\}?$"
 )
+SPACES = r"(?:\s|~|\\[,; ]|\$){0,4}"
+EACH = r"(?:(?:some|all|any|every|each|an|arbitrary|is) {1,3}){0,3}"
+BRACED_ROWS = re.compile(
+    r"\\left\s*(?:\\\{|\\lbrace)\s*\\begin\s*\{array\}(?:\{[^{}]{0,20}\})?"
+    r"(.{1,800}?)\\end\s*\{array\}\s*\\right\s*\.?(?=[\s,;$]|$)",
+    re.DOTALL,
+)
+CONDITION = re.compile(r"(?:&|\s|~|\\[,; ]|\$|,){0,12}\\text\s*\{\s*,?\s*(?:if|for|when|where)\s*\}")
+COUNTED = re.compile(  # for some integer k; where k is any integer
+    rf"[,;]?{SPACES}\(?{SPACES}(?:(?:for|where|with|and) {{1,3}})?"
+    rf"(?:{EACH}integers?(?![a-zA-Z])(?: values?(?: of)?)?{SPACES}([a-zA-Z])"
+    rf"|(?<![a-zA-Z])([a-zA-Z]){SPACES}{EACH}integer){SPACES}\)?{SPACES}$"
+)
+DEGREE_LETTER = re.compile(r"(?<=[0-9])\s*\^\s*(?:o(?![a-zA-Z])|\{\s*(?:\\(?:text|mathrm)\s*\{\s*o\s*\}|o)\s*\})")
+ANGLE_COMMAND = re.compile(r"\\ang\s*\{([^{};]{1,40})\}")
+MICRO = re.compile(
+    r"\\(?:text|mathrm)\s*\{\s*\\mu\s*([mgsLlNJWAV])\s*\}|\\mu\s*\\(?:text|mathrm)\s*\{\s*([mgsLlNJWAV])\s*\}"
+)
+PER_SECOND = re.compile(r"(?<![a-zA-Z])(k?)ms(?=\}?\s*\^\s*(?:\{\s*)?-)")  # no kilometre or metre, but m s^{-1}
+LOG_OF_BASE = re.compile(r"(?<![a-zA-Z\\])log(2|10)(?=\()")
+RATIONAL = re.compile(r"(?<![a-zA-Z\\])Rational\(([+-]?[0-9]{1,40}), ?([0-9]{1,40})\)")
+PYTHON_I = re.compile(r"(?<=[0-9]\*)I(?![a-zA-Z0-9_])")
+PYTHON_WHOLE = re.compile(r"(FiniteSet|Matrix|Interval(?:\.(?:open|Lopen|Ropen))?)\((.{1,400})\)", re.DOTALL)
+BRACKETS = {
+    "FiniteSet": ("\\{", "\\}"), "Matrix": ("", ""), "Interval": ("[", "]"), "Interval.open": ("(", ")"),
+    "Interval.Lopen": ("(", "]"), "Interval.Ropen": ("[", ")"),
+}  # fmt: skip
 NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 
@@ -149,16 +178,30 @@ def month_number(name: str) -> int:
 
 def rewritten(text: str) -> str:
     """The text with combinations, unit fractions and recurring decimals in forms that the parser knows."""
+    if "(" in text or "*I" in text:
+        text = pythonic(text)
     if "where" in text or ("=" in text and "for" in text):
         text = CLAUSE.sub("", text)
+    if "\\left" in text and "{a" in text:
+        text = BRACED_ROWS.sub(r"\\begin{cases}\1\\end{cases}", text)
+    if "{cases}" in text:
+        text = CONDITION.sub(" & ", text)
+    if "integer" in text:
+        text = COUNTED.sub(lambda m: rf", {m[1] or m[2]}\in\mathbb{{Z}}", ANY_TEXT.sub(r" \1 ", text))
     if "C" in text or "P" in text:
         text = CHOOSE_BEFORE.sub(lambda m: chosen(m[3], m[1] or m[2], m[4] or m[5]), text)
         text = CHOOSE_RAISED.sub(lambda m: chosen(m[1], m[2] or m[3], m[4] or m[5]), text)
         text = CHOOSE_PLAIN.sub(lambda m: chosen(m[2], m[1], m[3]), text)
         text = CHOOSE_CALL.sub(called, text)
+    if "^" in text:
+        text = DEGREE_LETTER.sub(r"^\\circ ", text)
+        text = PER_SECOND.sub(r"\1m s", text)
+    text = text.replace("per cent", "percent")
     if "/d" in text:
         text = DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text)
     if "\\" in text:
+        text = ANGLE_COMMAND.sub(r"{\1}^\\circ ", text)
+        text = MICRO.sub(lambda m: rf"\text{{ micro{SYMBOLS[m[1] or m[2]]}}}", text)
         text = NAMED_ANGLE.sub(r"\\angle", text)
         text = BRACKETED_WORDS.sub(r"\1\\text{\2}", text)
         text = UNIT_FRACTION.sub(r"\\text{\1/\2}\3", text)
@@ -167,6 +210,15 @@ def rewritten(text: str) -> str:
         text = RECURRING.sub(lambda m: recurring(m[1], m[2], m[3] or m[4] or m[5]), text)
         text = ELLIPSIS.sub(ellipsis, text)
     return text
+
+
+def pythonic(text: str) -> str:
+    """Python's and sympy's log2(x), Rational(1, 2), 3 + 4*I, Matrix([[1, 2]]) and sets as LaTeX."""
+    if match := PYTHON_WHOLE.fullmatch(text):
+        opening, closing = BRACKETS[match[1]]
+        text = opening + match[2] + closing
+    text = LOG_OF_BASE.sub(r"\\log_{\1}", text)
+    return PYTHON_I.sub("i", RATIONAL.sub(r"\\frac{\1}{\2}", text))
 
 
 def chosen(kind: str, n: str, k: str) -> str:

@@ -31,6 +31,7 @@ from rewards.mathematics.tree import (
 
 MAX_ITEMS = 200
 PARAMETER = "@n"  # what an integer that counts solutions is renamed to
+COUNTERS = frozenset("nkmjlN")
 EXPRESSIONS = (Num, Const, Sym, tree.Add, Mul, tree.Pow, Call)
 
 
@@ -90,6 +91,8 @@ def meaning(node: Node) -> Meaning | None:
         first = node.condition.items[0]
         if isinstance(first, Rel) and first.ops == ("=",) and first.items[0] == node.element:
             return several(Group("list", (first.items[1], *node.condition.items[1:])))  # {x | x = -1, 0, 1}
+    if isinstance(node, SetBuilder) and (counted := counted_set(node)):
+        return counted
     if isinstance(node, (SetOp, NamedSet, SetBuilder)):
         try:
             reals = real_set(node)
@@ -114,6 +117,26 @@ def meaning(node: Node) -> Meaning | None:
         pair = tree.split_signs(node, True), tree.split_signs(node, False)
         return Values(tuple(Value(item) for item in pair))
     return Value(node)
+
+
+def counted_set(node: SetBuilder) -> Meaning | None:
+    """{2k : k in Z} is 2k for all integers k; {2k - 1 : 1 <= k <= 5} its five values; None of other sets."""
+    names = tree.symbols(node.element)
+    if not isinstance(node.element, EXPRESSIONS) or len(names) != 1 or isinstance(node.element, Sym):
+        return None
+    name = next(iter(names))
+    conditions = list(node.condition.items) if isinstance(node.condition, Group) else [node.condition]
+    whole = Rel(("in",), (Sym(name), NamedSet("Z")))
+    if conditions == [whole]:
+        return Value(tree.rename(node.element, {name: PARAMETER}))
+    try:
+        inside = real_set(SetBuilder(whole, Group("and", tuple(item for item in conditions if item != whole))))
+    except UnsolvedError:
+        return None
+    if name not in COUNTERS and whole not in conditions:
+        return None
+    values = (tree.replaced(node.element, Sym(name), point) for point in inside.points() or ())
+    return Values(tuple(Value(value) for value in values), braces=True)
 
 
 def unit_vectors(node: Node) -> tuple[Node, ...] | None:
@@ -292,7 +315,7 @@ def several(node: Group) -> Meaning | None:
         return Value(Group("tuple", node.items))  # 1, 2, ..., 10: in order
     if all(isinstance(item, Text) and item.words in ANSWERS for item in node.items):
         return Value(Group("tuple", node.items))  # one for each question
-    items, parameter = without_parameter(node.items)
+    items, parameter = without_parameter(with_modulus(node.items))
     if len(items) == 1 and parameter:
         return meaning(items[0])
     parts = [Value(item) if isinstance(item, Group) and item.kind == "set" else meaning(item) for item in items]
@@ -303,6 +326,8 @@ def several(node: Group) -> Meaning | None:
             return as_points(Reals(real_set(Group(node.kind, tuple(items))), variable(Group("list", tuple(items)))))
         except UnsolvedError:
             return Value(node)
+    if parts and all(isinstance(part, Assigned) for part in parts):
+        return points_of([part for part in parts if isinstance(part, Assigned)]) or Value(node)
     flat: list[Value] = []
     for part in parts:
         flat.extend(part.items if isinstance(part, Values) else (part,) if isinstance(part, Value) else ())
@@ -318,8 +343,30 @@ def several(node: Group) -> Meaning | None:
     return Values(tuple(flat), node.kind == "set")
 
 
+def points_of(systems: list[Assigned]) -> Values | None:
+    """x = 2, y = 3 or x = 3, y = 2 as the points (2, 3), (3, 2); None if not all give values to the same names."""
+    if len({tuple(name for name, _ in system.items) for system in systems}) > 1:
+        return None
+    return Values(tuple(Value(Group("tuple", tuple(value.node for _, value in system.items))) for system in systems))
+
+
 def by_name(values: list[Value]) -> tuple[tuple[str, Value], ...]:
     return tuple(sorted(((value.name, value) for value in values), key=lambda item: item[0]))
+
+
+def with_modulus(items: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Of n = 1, 5 (mod 8), where one modulus stands for all: the residues, each with it."""
+    last = items[-1].items[-1] if isinstance(items[-1], Rel) else items[-1]
+    if not isinstance(last, Group) or last.kind != "mod":
+        return items
+    modulus = last.items[1]
+    found: list[Node] = []
+    for item in items:
+        if isinstance(item, Rel) and item.ops == ("equiv",) and isinstance(item.items[1], EXPRESSIONS):
+            found.append(Rel(item.ops, (item.items[0], Group("mod", (item.items[1], modulus)))))
+        else:
+            found.append(Group("mod", (item, modulus)) if isinstance(item, EXPRESSIONS) else item)
+    return tuple(found)
 
 
 def without_parameter(items: tuple[Node, ...]) -> tuple[list[Node], str]:
@@ -334,3 +381,18 @@ def without_parameter(items: tuple[Node, ...]) -> tuple[list[Node], str]:
             name = item.items[0].name
             return [tree.rename(other, {name: PARAMETER}) for other in items if other is not item], name
     return list(items), ""
+
+
+ALIKE = ({"y", "f()", "f"}, {"y'", "f'()", "f'"})
+
+
+def named_alike(first: str, second: str) -> bool:
+    """Whether two names may stand for the same: equal, or one not given; y and f(x) are both a function's."""
+    if first == second or not first or not second or any({first, second} <= names for names in ALIKE):
+        return True
+    return plain_name(first) == plain_name(second)
+
+
+def plain_name(name: str) -> str:
+    r"""The letter: h of h(t), v of \vec{v}, y of \hat{y}."""
+    return name.removesuffix("()").removeprefix("vec:").removeprefix("hat:")

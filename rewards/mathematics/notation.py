@@ -48,7 +48,7 @@ FUNCTIONS = {
 ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arsinh": "arcsinh", "arcosh": "arccosh",
     "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "cosec": "csc", "ctg": "cot",
-    "tg": "tan", "sign": "sgn", "arctg": "arctan", "ceiling": "ceil",
+    "tg": "tan", "sign": "sgn", "Abs": "abs", "binomial": "binom", "arctg": "arctan", "ceiling": "ceil",
 }  # fmt: skip
 OPERATORS = {  # LaTeX command -> operator
     "times": "cross", "cdot": "*", "ast": "*", "bullet": "*", "div": "/", "le": "<=", "leq": "<=", "leqslant": "<=",

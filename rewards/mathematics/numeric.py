@@ -231,7 +231,7 @@ def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: 
                 return False
             if not names:
                 return None
-            if not continued(first, second, names, point):
+            if continued(first, second, names, point) is False:  # None: too large, as 2^x is for the float that x is
                 return False
             continue
         if apart(*values):
@@ -244,12 +244,12 @@ def _equal(first: Node, second: Node, names: list[str], complexly: bool, whole: 
     return confirmed(first, second, names, chosen, complexly) if chosen else None
 
 
-def continued(first: Node, second: Node, names: list[str], point: Point) -> bool:
-    """Whether the principal complex values agree where only one of two expressions has a real one.
+def continued(first: Node, second: Node, names: list[str], point: Point) -> bool | None:
+    """Whether the principal complex values agree where only one of two expressions has a real one; None if too large.
 
     e^{ln x} = x for all x; but not ln(x^2) = 2 ln(x), nor sqrt(x y) = sqrt(x) sqrt(y).
     """
-    return confirmed(first, second, names, [tuple(complex(value.real) for value in point)], True) is True
+    return confirmed(first, second, names, [tuple(complex(value.real) for value in point)], True)
 
 
 def literal_digits(*nodes: Node) -> int:

@@ -118,7 +118,11 @@ class Parser(Primaries):
         self.at = start
         parts: list[str] = []
         words = 0
-        while self.kind() != "end" and self.op() not in SEPARATORS and not (self.op() in CLOSERS and not parts):
+        while (
+            self.kind() not in ("end", "endenv")
+            and self.op() not in SEPARATORS
+            and not (self.op() in CLOSERS and not parts)
+        ):
             kind, value, gap = self.tokens[self.at]
             if value == "=" and words:
                 break

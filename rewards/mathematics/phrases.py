@@ -32,7 +32,7 @@ for _words in [
     "doesn t exist",
     "not defined",
     "it does not exist",
-    "the limit does not exist",
+    "limit does not exist",
 ]:
     PHRASES[_words] = Text("does not exist")
 for _words in [
@@ -94,3 +94,8 @@ for _sign, _reals, _integers in [
             PHRASES[f"{_before}{_sign} {_after}"] = _reals
         if _integers is not None:
             PHRASES[f"{_before}{_sign} integers"] = _integers
+for _verb, _adjective in [("converges", "convergent"), ("diverges", "divergent")]:
+    for _words in (_adjective, f"it {_verb}", f"the series {_verb}", f"it is {_adjective}", f"series {_verb}"):
+        PHRASES[_words] = Text(_verb)
+for _day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"):
+    PHRASES[f"on {_day}"] = Text(_day)

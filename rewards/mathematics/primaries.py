@@ -50,6 +50,7 @@ FUNCTION_LETTERS = frozenset(("g", "h", "p", "q", "phi", "psi", "sigma", "tau", 
 ARGUMENTS = frozenset(("x", "t", "n", "theta"))
 LOOSE = frozenset(("+", "-", "pm", "mp", ",", ";", "and", "or", "=", ":", "|"))
 OPENERS = frozenset(("(", "[", "{", "\\{"))
+CONDITIONS = frozenset(("=", "!=", "<", "<=", ">", ">=", "in", "notin"))
 MAX_ARGUMENT = 16  # tokens of it
 RADIANS = frozenset(("radian", "radians", "rad", "rads"))
 
@@ -469,12 +470,28 @@ class Primaries(Tokens, ABC):
 
     def relation_in_set(self) -> Node:
         """The part of a set before "such that", where a colon is no ratio; or all its elements."""
-        colon = [k for k in (self.at + 1, self.at + 3) if k < len(self.tokens) and self.tokens[k][1] == ":"]
-        if not colon:
-            return self.statement()
-        token = self.tokens[colon[0]]
-        self.tokens[colon[0]] = ("op", "mid", token[2])
+        at = self.such_that()
+        if at:
+            self.tokens[at] = ("op", "mid", self.tokens[at][2])
         return self.statement()
+
+    def such_that(self) -> int:
+        """Where the one colon of {2k : k in Z} stands, after which a relation follows; 0 if there is none."""
+        depth, found = 0, 0
+        for k in range(self.at, len(self.tokens)):
+            kind, value, _ = self.tokens[k]
+            if kind != "op":
+                continue
+            depth += (value in OPENERS) - (value in CLOSERS and value not in ("|", "||"))
+            if depth < 0:
+                break
+            if depth == 0 and value == ":":
+                if found:
+                    return 0
+                found = k
+            if depth == 0 and found and value in CONDITIONS:
+                return found
+        return 0
 
     def cell(self) -> Node:
         """An entry of a matrix, or of cases, where words such as "if" say nothing."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from fractions import Fraction
 from functools import lru_cache
 
 from rewards.mathematics import tree
 from rewards.mathematics.build import EXPRESSIONS
-from rewards.mathematics.expressions import equal_expressions, proportional
+from rewards.mathematics.expressions import equal_expressions, infinity
 from rewards.mathematics.meaning import (
     Assigned,
     Meaning,
@@ -18,10 +20,21 @@ from rewards.mathematics.meaning import (
     Values,
     as_interval,
     meaning,
+    named_alike,
     several,
 )
 from rewards.mathematics.numeric import constant_value
-from rewards.mathematics.realsets import EVERYTHING, UnsolvedError, real_set, same_sets
+from rewards.mathematics.piecewise import is_cases, same_functions
+from rewards.mathematics.progressions import is_stated, same_unions
+from rewards.mathematics.realsets import EVERYTHING, UnsolvedError, real_set, same_sets, union
+from rewards.mathematics.relations import (
+    interval_of,
+    inverse_functions,
+    inverse_proportion,
+    is_asked,
+    relation_of_values,
+    same_relation,
+)
 from rewards.mathematics.tree import (
     Builder,
     Call,
@@ -47,7 +60,20 @@ def same(gold: Node, answer: Node) -> bool | None:
     first, second = meaning(with_unit_vectors(gold, answer)), meaning(with_unit_vectors(answer, gold))
     if first is None or second is None:
         return None if first is None else False
-    return same_meaning(first, second)
+    outcome = same_meaning(first, second)
+    return True if not outcome and same_families(first, second) else outcome
+
+
+def same_families(first: Meaning, second: Meaning) -> bool:
+    """Whether two sets of numbers that an integer counts through are the same, however they are cut into families."""
+    sides = [list(meant.items) if isinstance(meant, Values) else [meant] for meant in (first, second)]
+    values = [value for side in sides for value in side if isinstance(value, Value)]
+    if len(values) < len(sides[0]) + len(sides[1]) or not any(is_stated(value.node) for value in values):
+        return False
+    if not all(named_alike(one.name, other.name) for one, other in itertools.combinations(values, 2)):
+        return False
+    left, right = ([value.node for value in side if isinstance(value, Value)] for side in sides)
+    return same_unions(left, right)
 
 
 def with_unit_vectors(node: Node, other: Node) -> Node:
@@ -99,32 +125,9 @@ def mixed(first: Meaning, second: Meaning) -> bool | None:
             if same_relation(first, Relation("=", Sym(second.name), second.node)):
                 return True
             return inverse_proportion(first, second)
+        case Relation(op="<" | "<=" | ">" | ">=" as op, left=left, right=right), Value():
+            return same_bounds(Rel((op,), (left, right)), second.node, second.name)
     return False
-
-
-def is_asked(node: Node) -> bool:
-    """A sum, product or quotient of two letters or more, which a number may be the value of: m + n, m/n."""
-    if not isinstance(node, (tree.Add, tree.Mul)) or len(tree.symbols(node)) < 2:
-        return False
-    factors = isinstance(node, tree.Mul)
-    bases = [item.base if factors and isinstance(item, tree.Pow) else item for item in node.items]
-    exponents = [item.exponent for item in node.items if isinstance(item, tree.Pow)]
-    return all(isinstance(base, Sym) for base in bases) and all(each == tree.MINUS_ONE for each in exponents)
-
-
-ALIKE = ({"y", "f()", "f"}, {"y'", "f'()", "f'"})
-
-
-def named_alike(first: str, second: str) -> bool:
-    """Whether two names may stand for the same: equal, or one not given; y and f(x) are both a function's."""
-    if first == second or not first or not second or any({first, second} <= names for names in ALIKE):
-        return True
-    return plain_name(first) == plain_name(second)
-
-
-def plain_name(name: str) -> str:
-    r"""The letter: h of h(t), v of \vec{v}, y of \hat{y}."""
-    return name.removesuffix("()").removeprefix("vec:").removeprefix("hat:")
 
 
 def same_value(first: Value, second: Value) -> bool | None:
@@ -132,7 +135,7 @@ def same_value(first: Value, second: Value) -> bool | None:
         if value.steps and not every(same_node(value.node, step) for step in value.steps):
             return False
     if not named_alike(first.name, second.name):
-        return relation_of_values(first, second)
+        return relation_of_values(first, second) or inverse_functions(first, second)
     if first.about is not None or second.about is not None:
         return same_about(first, second)
     if first.bound and second.bound and first.bound != second.bound:
@@ -147,16 +150,6 @@ def same_definition(first: Value, second: Value) -> bool | None:
     places = [f"@{k}" for k in range(len(first.bound))]
     renamed = (tree.rename(item.node, dict(zip(item.bound, places, strict=True))) for item in (first, second))
     return same_node(*renamed)
-
-
-def relation_of_values(first: Value, second: Value) -> bool | None:
-    """y = 2x + 1 and x = (y - 1)/2 may be the same line; x = 5 and y = 5 are not the same."""
-    nodes = first.node, second.node
-    if not all(isinstance(node, EXPRESSIONS) and tree.symbols(node) for node in nodes):
-        return False
-    if not (first.name.isidentifier() and second.name.isidentifier()):
-        return False
-    return same_relation(Relation("=", Sym(first.name), nodes[0]), Relation("=", Sym(second.name), nodes[1]))
 
 
 def same_about(gold: Value, answer: Value) -> bool | None:
@@ -192,13 +185,15 @@ def same_node(gold: Node, answer: Node) -> bool | None:
         return same_number(gold, answer)
     if isinstance(gold, (Quantity, *EXPRESSIONS)) and isinstance(answer, (Quantity, *EXPRESSIONS)):
         return same_quantity(gold, answer)
+    if is_cases(gold) or is_cases(answer):
+        return same_cases(gold, answer) or same_functions(gold, answer)
     if isinstance(gold, Group) and isinstance(answer, Group) and gold.kind == answer.kind:
         if gold.kind == "set":
             first, second = several(gold), several(answer)
             return same_meaning(first, second) if first and second else False
         if gold.kind == "mod":
             return same_residue(gold, answer)
-        if gold.kind in ("cases", "case", "or", "and", "list"):
+        if gold.kind in ("case", "or", "and", "list"):
             return same_cases(gold, answer)
     if is_labelled(gold) or is_labelled(answer):
         return same_labelled(gold, answer)
@@ -206,7 +201,8 @@ def same_node(gold: Node, answer: Node) -> bool | None:
     if rows[0] is not None and rows[1] is not None:
         return same_rows(gold, answer)
     if isinstance(gold, Matrix) and isinstance(answer, Sym):
-        return IDENTITY.fullmatch(answer.name) is not None and is_identity(gold)
+        name = IDENTITY.fullmatch(answer.name)
+        return name is not None and name[1] in (None, "n", str(len(gold.rows))) and is_identity(gold)
     if isinstance(gold, Text) or isinstance(answer, Text):
         return same_text(gold, answer)
     if isinstance(gold, Time) and isinstance(answer, Time):
@@ -215,6 +211,10 @@ def same_node(gold: Node, answer: Node) -> bool | None:
         return same_ratio(gold, answer)
     if isinstance(answer, (Time, Group)) and isinstance(gold, EXPRESSIONS):
         return same_ratio(gold, answer)
+    if isinstance(gold, Rel) and isinstance(answer, (Interval, Group)):
+        return same_bounds(gold, answer)
+    if isinstance(answer, Rel) and isinstance(gold, (Interval, Group)):
+        return same_bounds(answer, gold)
     if type(gold) is type(answer) and isinstance(gold, (Interval, SetOp, Builder, Rel)):
         return same_parts(gold, answer)
     return False
@@ -234,14 +234,15 @@ def same_labelled(gold: Node, answer: Node) -> bool | None:
         return first == second and same_node(left, right)
     point, other = (nodes[0], right) if first else (nodes[1], left)
     if isinstance(other, EXPRESSIONS):
-        if point[0] != Sym("P") or not isinstance(point[1], Group) or len(point[1].items) != 2:
+        if point[0] not in (Sym("P"), Sym("C")) or not isinstance(point[1], Group) or len(point[1].items) != 2:
             return False
         n, k = point[1].items
-        return equal_expressions(tree.mul(Call("factorial", (k,)), Call("binom", (n, k))), other)
+        orders = Call("factorial", (k,)) if point[0] == Sym("P") else tree.ONE
+        return equal_expressions(tree.mul(orders, Call("binom", (n, k))), other)
     return same_node(left, right)
 
 
-IDENTITY = re.compile(r"I(?:_[0-9n])?")
+IDENTITY = re.compile(r"I(?:_([0-9n]))?")
 
 
 def is_identity(matrix: Matrix) -> bool:
@@ -292,8 +293,10 @@ def same_residue(gold: Group, answer: Group) -> bool | None:
     return equal_expressions(first, second)
 
 
-def same_cases(gold: Group, answer: Group) -> bool | None:
+def same_cases(gold: Node, answer: Node) -> bool | None:
     """Piecewise: the same pieces in any order; one piece: its value and its condition."""
+    if not isinstance(gold, Group) or not isinstance(answer, Group) or gold.kind != answer.kind:
+        return False
     if len(gold.items) != len(answer.items):
         return False
     if gold.kind == "case":
@@ -320,17 +323,36 @@ def same_parts(gold: Node, answer: Node) -> bool | None:
     return every(same(a, b) for a, b in zip(first, second, strict=True))
 
 
+def same_bounds(relation: Node, interval: Node, name: str = "") -> bool | None:
+    """x < a against (-oo, a), with letters for bounds."""
+    if isinstance(interval, Group) and is_pair(interval):
+        interval = as_interval(interval)
+    found = interval_of(relation)
+    if found is None or not isinstance(interval, Interval) or not named_alike(found[0], name):
+        return False
+    return same_parts(found[1], interval)
+
+
 def interval_as(reals: Reals, value: Value) -> bool | None:
-    """A set of reals against what may be an interval: (1, 2) or [1, 2]."""
+    """A set of reals against what may be an interval, (1, 2) or [1, 2], or a list of its pieces, one without end."""
     if not named_alike(reals.name, value.name):
         return False
     node = value.node
-    if isinstance(node, Group) and node.kind in ("tuple", "bracket") and len(node.items) == 2:
-        try:
-            return same_sets(reals.reals, real_set(as_interval(node)))
-        except UnsolvedError:
-            return False
-    return False
+    if not isinstance(node, Group):
+        return False
+    items = node.items if node.kind in ("list", "and", "or") and len(node.items) == len(reals.reals.pieces) else (node,)
+    intervals = [as_interval(item) if isinstance(item, Group) and is_pair(item) else item for item in items]
+    unbounded = any(isinstance(item, Interval) and (infinity(item.low) or infinity(item.high)) for item in intervals)
+    if not all(isinstance(item, Interval) for item in intervals) or not (len(items) == 1 or unbounded):
+        return False
+    try:
+        return same_sets(reals.reals, functools.reduce(union, map(real_set, intervals)))
+    except UnsolvedError:
+        return False
+
+
+def is_pair(node: Group) -> bool:
+    return node.kind in ("tuple", "bracket") and len(node.items) == 2
 
 
 def python_list(many: Values, one: Value) -> bool | None:
@@ -426,33 +448,3 @@ def assigned_as(first: Assigned, second: Meaning) -> bool | None:
     if isinstance(second, Values) and len(stems) == 1:
         return same_values(Values(tuple(Value(value.node, "") for value in values)), second)
     return False
-
-
-def inverse_proportion(relation: Relation, value: Value) -> bool:
-    """x y = 6 against y = 6/x: linear in y, with a constant that is not 0, so that nothing is gained or lost."""
-    difference = tree.add(relation.left, tree.neg(relation.right))
-    at = [tree.substitute(difference, {value.name: tree.number(k)}) for k in (0, 1, 2)]
-    constant = tree.substitute(at[0], {name: tree.number(2) for name in tree.symbols(at[0])})
-    if constant_value(constant) in (None, 0.0) or equal_expressions(at[0], constant) is not True:
-        return False
-    slope = tree.add(at[1], tree.neg(at[0]))
-    if equal_expressions(tree.add(at[2], tree.neg(at[1])), slope) is not True:
-        return False
-    return equal_expressions(tree.mul(slope, value.node), tree.neg(at[0])) is True
-
-
-FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
-
-
-def same_relation(first: Relation, second: Relation) -> bool | None:
-    """Equations up to a nonzero constant factor, inequalities up to a positive one (or negative, turned around)."""
-    if first.op not in (second.op, FLIPPED[second.op]):
-        return False
-    left = tree.add(first.left, tree.neg(first.right))
-    right = tree.add(second.left, tree.neg(second.right))
-    ratio = proportional(left, right)
-    if ratio is None or ratio is False:
-        return ratio
-    if first.op in ("=", "!="):
-        return True
-    return (ratio > 0) == (first.op == second.op)

@@ -134,7 +134,7 @@ SYMBOLS = {
     "mol": "mole",
     "B": "byte",
 }
-SYMBOL_PREFIXES = {"k": 3, "c": -2, "m": -3, "d": -1, "\N{GREEK SMALL LETTER MU}": -6, "n": -9, "M": 6, "G": 9, "T": 12}
+SYMBOL_PREFIXES = {"k": 3, "c": -2, "m": -3, "d": -1, "n": -9, "M": 6, "G": 9, "T": 12}
 PREFIXED = {"m", "g", "s", "l", "L", "N", "J", "W", "Pa", "Hz", "A", "V", "mol", "B"}
 COMPOUND = {
     "mph": Unit((("m", 1), ("s", -1)), Fraction("0.44704")),

@@ -12,10 +12,9 @@ from rewards.mathematics.build import EXPRESSIONS
 from rewards.mathematics.constants import renamed_families
 from rewards.mathematics.expressions import equal_expressions
 from rewards.mathematics.meaning import PARAMETER
-from rewards.mathematics.numeric import constant_value
+from rewards.mathematics.progressions import renamed, same_progression
 from rewards.mathematics.tree import (
     Call,
-    Const,
     Group,
     Mul,
     Node,
@@ -28,7 +27,6 @@ from rewards.mathematics.tree import (
 from rewards.mathematics.units import compatible, generic_fits
 
 LETTER_GAP = re.compile(r"(?<![0-9]) | (?![0-9])")
-COUNTERS = frozenset("nkmjlN")
 POUND = Fraction("0.45359237")
 
 
@@ -62,57 +60,6 @@ def same_number(gold: Node, answer: Node) -> bool | None:
     if outcome is False and any(equal_expressions(gold, other) for other in renamed_families(gold, answer)):
         return True
     return outcome
-
-
-def renamed(gold: Node, answer: Node) -> tuple[Node, Node]:
-    """Both with one name for the integer of 2 pi k, which each may call as it likes, stated to be an integer or not."""
-    first, second = period(gold), period(answer)
-    if not first or not second or (first == second == PARAMETER):
-        return gold, answer
-    if first in tree.symbols(answer) - {second} or second in tree.symbols(gold) - {first}:
-        return gold, answer
-    return tree.rename(gold, {first: PARAMETER}), tree.rename(answer, {second: PARAMETER})
-
-
-def period(node: Node) -> str:
-    """The letter that counts periods: of a term such as 2 pi k or 180 degrees n, linear in it; "" if there is none."""
-    names = tree.symbols(node)
-    if PARAMETER in names:
-        return PARAMETER
-    terms = node.items if isinstance(node, tree.Add) else (node,)
-    for term in terms:
-        for part in (term, *tree.children(term)):
-            items = part.items if isinstance(part, tree.Mul) else ()
-            turns = any(item == Const("pi") or (isinstance(item, Call) and item.name == "deg") for item in items)
-            found = [item.name for item in items if isinstance(item, Sym) and item.name in COUNTERS]
-            others = [other for other in terms if other is not term]
-            if turns and len(found) == 1 and not any(found[0] in tree.symbols(other) for other in others):
-                return found[0]
-    return ""
-
-
-def same_progression(gold: Node, answer: Node, stated: bool) -> bool:
-    """Whether a + b n and c + d n are the same numbers over all integers n: b = d or -d, a - c a multiple of b.
-
-    Where it is not stated that n is any integer it must show: 2 pi n may be meant for one n, pi/3 + 2 pi n is not.
-    """
-    if not stated and any(tree.symbols(node) != {PARAMETER} for node in (gold, answer)):
-        return False
-    at = [[tree.substitute(node, {PARAMETER: tree.number(k)}) for k in (0, 1, 2)] for node in (gold, answer)]
-    steps = [tree.add(row[1], tree.neg(row[0])) for row in at]
-    for row, step in zip(at, steps, strict=True):
-        if equal_expressions(tree.add(row[2], tree.neg(row[1])), step) is not True:
-            return False
-    if not (equal_expressions(*steps) or equal_expressions(steps[0], tree.neg(steps[1]))):
-        return False
-    phase = constant_value(tree.div(at[0][0], steps[0]))
-    if not stated and (phase is None or abs(phase - round(phase)) < 1e-6):
-        return False
-    shift = tree.add(at[0][0], tree.neg(at[1][0]))
-    turns = constant_value(tree.div(shift, steps[0]))
-    if turns is None or abs(turns - round(turns)) > 1e-6 or abs(turns) > 1e6:
-        return False
-    return equal_expressions(tree.mul(tree.number(round(turns)), steps[0]), shift) is True
 
 
 def large_percent(node: Node) -> bool:

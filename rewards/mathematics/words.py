@@ -93,6 +93,8 @@ def _value(words: list[str]) -> Fraction | None:
     if words[0] in SIGN:
         inner = _value(words[1:]) if len(words) > 1 else None
         return -inner if inner is not None else None
+    if words[:2] == ["half", "a"] and len(words) == 3 and words[2] in MULTIPLIERS:  # half a dozen
+        return Fraction(MULTIPLIERS[words[2]], 2)
     last = words[-1]
     part = PARTS.get("half" if last == "halves" else last) or (PARTS.get(last[:-1]) if last.endswith("s") else None)
     if part:
