@@ -22,9 +22,10 @@ from rl import distributed
 from rl.algorithms.sft import SFT
 from rl.batch import Trajectory, build_micro_batches, trajectory
 from rl.binding import build, locate
-from rl.config import LoraConfig, TrainConfig
+from rl.config import LoraConfig, MoEConfig, TrainConfig
 from rl.engine import PolicyEngine
 from rl.policy import check_model_path, compile_layers, load_model, local_or_hub
+from rl.routers import FAMILIES as MOE_FAMILIES
 
 SAY_EVERY = 50  # steps of a cold start
 
@@ -57,6 +58,34 @@ def check_length(config: TrainConfig, base: str) -> None:
         raise ValueError(
             f"data.max_prompt_tokens={config.data.max_prompt_tokens} and max_tokens of sampling or eval.sampling make "
             f"{longest} tokens, but the model knows {known} positions; lower sampling.max_tokens"
+        )
+
+
+def check_experts(config: TrainConfig, base: str) -> None:
+    """ValueError where model.moe asks for what the model or the sampler does not have."""
+    moe, family = config.model.moe, AutoConfig.from_pretrained(local_or_hub(base)).model_type
+    if family in MOE_FAMILIES and config.model.lora.rank and config.model.lora.targets == "all-linear":
+        raise ValueError(
+            f"model.lora.targets=all-linear: of a {family}, peft would adapt the weights of its experts too, which "
+            "cannot be merged here for the sampler. Name a module, for example model.lora.targets=o_proj"
+        )
+    if moe == MoEConfig():
+        return
+    if family not in MOE_FAMILIES:
+        raise ValueError(
+            f"model.moe is for mixtures of experts of the families {', '.join(MOE_FAMILIES)}, and {base} is a "
+            f"{family}: leave its keys as they were"
+        )
+    if moe.bias_speed and family != "deepseek_v3":
+        raise ValueError(
+            f"model.moe.bias_speed={moe.bias_speed} moves a bias that {family} does not have: take "
+            "model.moe.router_aux_coef"
+        )
+    sampler = locate(config.rollout["_target_"], "rollout")
+    if moe.routing_replay == "rollout" and "record_routing" not in inspect.signature(sampler).parameters:
+        raise ValueError(
+            f"model.moe.routing_replay=rollout needs the experts that the sampler chose, which {sampler.__name__} does "
+            "not tell: take rollout=native or rollout=hf, or model.moe.routing_replay=old"
         )
 
 

@@ -95,6 +95,7 @@ def run_recipe(composed: DictConfig) -> None:
         previous = resumable(directory, config, resolved)
         base = models.base_model(config)
         models.check_length(config, base)
+        models.check_experts(config, base)
         inputs = read_inputs(config, base)
     with contextlib.ExitStack() as stack:
         with distributed.together():
@@ -365,10 +366,12 @@ def build_parts(config: TrainConfig, path: str, algorithm: Algorithm, inputs: In
         temperature=config.params.temperature,
         reference=models.reference_model(config, path) if needs_reference else None,
         autocast=config.engine.name == "ddp" and config.model.dtype == "bfloat16",
+        moe=config.model.moe,
     )
     rollout = build(
         config.rollout, "rollout",
         model_path=path, tokenizer=inputs.tokenizer, dtype=config.model.dtype, device=policy.device,
+        record_routing=config.model.moe.routing_replay == "rollout",
     )  # fmt: skip
     return Parts(
         collector=Collector(

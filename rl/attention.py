@@ -2,7 +2,7 @@
 
     T  tokens of one micro-batch      n  segments of one bucket, padded to its longest, l tokens
     W  places of all buckets          P  tokens of the longest prompt that they continue, m of them
-    A  query heads     K  key-value heads     D  head size
+    A  query heads     K  key-value heads     D  head size, for values another one in DeepSeek-V3
 
 Everything else of a transformer looks at one token at a time and runs on the T tokens as they are, end to end, without
 padding. Only here are segments laid side by side, in buckets of similar length: those that start a trajectory attend to
@@ -25,8 +25,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from rl.batch import MicroBatch
 
 PACKED = "packed_segments"  # the name under which transformers' models find this attention
-# Their layers mix tokens in attention only, and their attention is the one below. rl/rollout/decoder.py knows the same.
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text")
+# Their layers mix tokens in attention only, and their attention is the one below. rl/rollout/decoder.py knows most.
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "deepseek_v3", "gemma", "gemma2", "gemma3_text")
 BUCKET_RATIO = 0.75  # of the longest segment in a bucket to the shortest
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rl.algorithms import Normalization, TokenPass
 from rl.metrics import Gather
+from rl.moe import OWN_CHOICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Trajectory:
     advantages: Tensor  # [C] float64
     scores: TokenPass | None = None  # of a pass before the first update, where there is one
     selected: Tensor | None = None  # [C] bool, see LossInputs
+    experts: Tensor | None = None  # [P + C, L, K] int16, what the routers are to choose, see rl/routers.py
 
     @property
     def length(self) -> int:
@@ -70,6 +72,7 @@ class MicroBatch:
     old_logprobs: Tensor | None = None  # float32, nats; 0 on prompts. None: those of the pass itself
     ref_logprobs: Tensor | None = None  # the same of the reference; None: not known yet
     selected: Tensor | None = None  # bool, see LossInputs
+    experts: Tensor | None = None  # [T, L, K] int16, what the routers are to choose; None: as they like
 
     def to(self, device: torch.device | str) -> MicroBatch:
         columns: dict[str, Tensor | None] = {name: getattr(self, name) for name in self.__slots__}
@@ -83,6 +86,13 @@ class MicroBatch:
         ids = self.sequence_ids[self.loss_mask]
         sizes = ids.unique_consecutive(return_counts=True)[1]
         return list(values[self.loss_mask].split(sizes.tolist()))
+
+    def whole_trajectories(self, values: Tensor) -> list[Tensor]:
+        """[T, ...] of its tokens -> [P + C, ...] of each of its trajectories, in the order in which it was given them.
+        A shared prompt's are repeated."""
+        segments, parents = values.split(self.lengths), self.parents.tolist()
+        ends = [segment for segment in range(len(segments)) if segment not in parents]
+        return [torch.cat([segments[p] for p in (parents[end], end) if p >= 0]) for end in ends]
 
     @property
     def lengths(self) -> list[int]:
@@ -125,6 +135,7 @@ class _Segment:
     weight: float = 0.0
     parent: int = -1
     start: int = 0  # position of its first token
+    experts: Tensor | None = None  # of its tokens, see Trajectory
 
 
 def micro_batch(items: Sequence[Trajectory], weights: Sequence[float], share_prompts: bool = False) -> MicroBatch:
@@ -167,7 +178,21 @@ def micro_batch(items: Sequence[Trajectory], weights: Sequence[float], share_pro
         old_logprobs=column([one.old_logprobs if one else None for one in scores], torch.float32),
         ref_logprobs=column([one.ref_logprobs if one else None for one in scores], torch.float32),
         selected=column([item.selected for item in own], torch.bool),
+        experts=_experts(segments),
     )
+
+
+def _experts(segments: Sequence[_Segment]) -> Tensor | None:
+    """[T, L, K]: the routers choose for themselves in segments that do not say; None where none does."""
+    known = [segment.experts for segment in segments if segment.experts is not None]
+    if not known:
+        return None
+    return torch.cat(
+        [
+            known[0].new_full((len(one.token_ids), *known[0].shape[1:]), OWN_CHOICE) if one.experts is None
+            else one.experts for one in segments
+        ]
+    )  # fmt: skip
 
 
 def _segments(items: Sequence[Trajectory], weights: Sequence[float], share_prompts: bool) -> list[_Segment]:
@@ -177,12 +202,18 @@ def _segments(items: Sequence[Trajectory], weights: Sequence[float], share_promp
     for item, weight in zip(items, weights, strict=True):
         prompt = tuple(item.prompt_ids)
         if users[prompt] < 2:
-            segments.append(_Segment([*item.prompt_ids, *item.completion_ids], item, weight))
+            tokens = [*item.prompt_ids, *item.completion_ids]
+            segments.append(_Segment(tokens, item, weight, experts=item.experts))
             continue
+        of_prompt, of_completion = None, None
+        if item.experts is not None:
+            of_prompt, of_completion = item.experts[: len(prompt)], item.experts[len(prompt) :]
         if prompt not in prompts:
             prompts[prompt] = len(segments)
-            segments.append(_Segment(prompt, None))
-        segments.append(_Segment(item.completion_ids, item, weight, prompts[prompt], len(prompt)))
+            segments.append(_Segment(prompt, None, experts=of_prompt))
+        segments.append(
+            _Segment(item.completion_ids, item, weight, prompts[prompt], len(prompt), experts=of_completion)
+        )
     return segments
 
 

@@ -52,6 +52,31 @@ class LoraConfig:
 
 
 @dataclass(kw_only=True)
+class MoEConfig:
+    """Mixtures of experts: what keeps all experts in use, and whose choice of experts an update takes. docs/moe.md.
+
+    Off by default: a loss that is not the reward's pulls the policy elsewhere, and RL on a trained model moves its
+    routers little. Watch moe/max_load.
+    """
+
+    router_aux_coef: float = 0.0  # of the load-balancing loss over the trained tokens of the batch; costs a pass more
+    sequence_aux_coef: float = 0.0  # of the same inside each completion (DeepSeek-V3: 1e-4)
+    bias_speed: float = 0.0  # step of the bias that evens DeepSeek-V3's load without a loss (its pre-training: 1e-3)
+    # Whose choice of experts an update takes. none: its own; old: that of the pass for old_logprobs, which several
+    # updates of a batch have; rollout: the sampler's, in that pass too.
+    routing_replay: str = "none"
+
+    def __post_init__(self) -> None:
+        at_least("model.moe", self, router_aux_coef=0, sequence_aux_coef=0, bias_speed=0)
+        check_choice("model.moe.routing_replay", self.routing_replay, ("none", "old", "rollout"))
+
+    @property
+    def balances(self) -> bool:
+        """Whether tokens without an advantage matter too."""
+        return max(self.router_aux_coef, self.sequence_aux_coef, self.bias_speed) > 0
+
+
+@dataclass(kw_only=True)
 class ModelConfig:
     path: str | None = None  # a Hugging Face directory or hub name; null: built by `build`
     build: dict[str, Any] = field(default_factory=dict)  # _target_ writes a model into a directory
@@ -61,6 +86,7 @@ class ModelConfig:
     gradient_checkpointing: bool = False
     compile: bool = False  # torch.compile of each layer of the update; not with zero3
     lora: LoraConfig = field(default_factory=LoraConfig)
+    moe: MoEConfig = field(default_factory=MoEConfig)
 
     def __post_init__(self) -> None:
         check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
@@ -338,6 +364,11 @@ class TrainConfig:
             raise ValueError(
                 f"model.compile=true does not go with engine={self.engine.name}, which gathers weights as each layer "
                 "is called: take engine=zero2, or model.compile=false"
+            )
+        if self.model.moe.routing_replay == "old" and self.batch.updates == 1:
+            raise ValueError(
+                "model.moe.routing_replay=old replays what a pass before the updates chose, and with one update of a "
+                "batch there is none: take rollout, or batch.epochs or batch.mini_batches above 1"
             )
         if self.reference.every and self.model.lora.rank:
             raise ValueError(

@@ -25,12 +25,13 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from rl import distributed
 from rl.algorithms import Algorithm, ControlsEntropy, EntropyControl, LossInputs, NeedsEntropy, ReportsTokens
+from rl.balance import Balance
 from rl.batch import MicroBatch, micro_batch, padding_fraction, trajectory
-from rl.config import OptimizerConfig
+from rl.config import MoEConfig, OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
 from rl.metrics import Tally
-from rl.policy import Policy, TokenScores, is_packed, places, unwrapped
+from rl.policy import Policy, TokenScores, is_packed, named_tensors, places, unwrapped
 
 ZERO_STAGE = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
 
@@ -48,9 +49,11 @@ class PolicyEngine:
         temperature: float = 1.0,
         reference: nn.Module | None = None,
         autocast: bool = False,
+        moe: MoEConfig | None = None,
     ) -> None:
         """Collective. `steps` is the length of the whole run, for the schedule; reference is the frozen model that
         an algorithm's KL compares with, None for a LoRA model (its own base is the reference) or without a KL."""
+        self.moe = moe or MoEConfig()
         self.name, self.settings, self.steps, self.step = engine, optimizer, steps, 0
         self.autocast = autocast
         self.entropy_control: EntropyControl | None = None  # of an algorithm that has one, from its first update on
@@ -63,6 +66,7 @@ class PolicyEngine:
             weight_decay=optimizer.weight_decay, fused=True,
         )  # fmt: skip
         policy = Policy(model, temperature).train()
+        self.routers = policy.routers
         self.policy, self.optimizer = self.accelerator.prepare(policy, adamw)
         self.reference = None if reference is None else self._frozen(Policy(reference, temperature).eval())
         self._reference_model, self._reference_moved = reference, False
@@ -95,8 +99,13 @@ class PolicyEngine:
 
     @torch.no_grad()
     def scores(self, micro_batches: Sequence[MicroBatch]) -> list[TokenScores]:
-        """Log-probabilities and entropies under the current weights, of each micro-batch."""
-        return [self._scores(self.policy, batch.to(self.device)) for batch in micro_batches]
+        """Log-probabilities and entropies under the current weights, of each micro-batch, and the experts used."""
+        found = []
+        for batch in micro_batches:
+            scores = self._scores(self.policy, batch.to(self.device))
+            experts = self.routers.routes().experts.to(torch.int16) if self.routers else None
+            found.append(replace(scores, experts=experts))
+        return found
 
     def logprobs(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
         """Under the current weights; per micro-batch [T] float32, nats, 0 outside the loss mask."""
@@ -104,7 +113,9 @@ class PolicyEngine:
 
     @torch.no_grad()
     def reference_logprobs(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
-        """Under the frozen reference, or under the base model with the LoRA adapters switched off."""
+        """Under the frozen reference, or under the base model with the LoRA adapters switched off. Its routers choose
+        for themselves."""
+        micro_batches = [replace(batch, experts=None) for batch in micro_batches]
         if self.reference is not None:
             return [self._scores(self.reference, batch.to(self.device)).logprobs for batch in micro_batches]
         disable_adapter: Any = getattr(self.model, "disable_adapter", None)
@@ -123,9 +134,9 @@ class PolicyEngine:
         self._reference_moved = True
 
     def _reference_and(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each parameter of the reference, whole and to be written to, with the tensor of that name."""
+        """Each tensor of the reference, whole and to be written to, with the tensor of that name."""
         assert self._reference_model is not None
-        own = {plain_name(name): parameter for name, parameter in self._reference_model.named_parameters()}
+        own = {plain_name(name): tensor for name, tensor in named_tensors(self._reference_model)}
         for name, tensor in tensors:
             with self._gathered([own[name]], modifier_rank=0):
                 yield own[name].data, tensor
@@ -155,6 +166,7 @@ class PolicyEngine:
             references = self.reference_logprobs(micro_batches)
         tally = Tally()
         of_update = self._under_control(algorithm)
+        balance = self._balance(micro_batches) if self.routers else None
         self._set_lr(self.settings.lr_at(self.step, self.steps))
         total_loss = 0.0
         for i, batch in enumerate(micro_batches):
@@ -162,12 +174,14 @@ class PolicyEngine:
             with self._accumulating(is_last):
                 batch = batch.to(self.device)
                 loss = self._loss(replace(batch, ref_logprobs=references[i]), of_update, tally)
-                self._backward(loss, is_last)
+                self._backward(loss if balance is None else loss + balance.penalty(batch, tally), is_last)
             total_loss += loss.item()
         _refuse_non_finite(total_loss, "loss", self.step)
         grad_norm = self._optimizer_step()
         self._move_control(algorithm, tally)
         self.step += 1
+        if balance is not None:
+            balance.finish(tally)
         tally.add("policy/loss", total_loss)
         if isinstance(of_update, ControlsEntropy) and _needs_entropy(algorithm):
             tally.add("policy/entropy_coef", of_update.entropy_coef)
@@ -192,6 +206,18 @@ class PolicyEngine:
             entropy = tally.reduce(distributed.gather)["policy/entropy"]
             if not math.isnan(entropy):
                 self.entropy_control = algorithm.next_control(self.entropy_control, entropy)
+
+    @torch.no_grad()
+    def _balance(self, micro_batches: Sequence[MicroBatch]) -> Balance:
+        """Collective: the account of this update, with a pass over the batch first where a loss needs its shares."""
+        balance = Balance(self.routers, self.moe, micro_batches, distributed.gather)
+        if balance.needs_shares:
+            for batch in micro_batches:
+                batch = batch.to(self.device)
+                self._scores(self.policy, batch)
+                balance.count(batch)
+            balance.all_counted()
+        return balance
 
     def _scores(self, policy: nn.Module, batch: MicroBatch) -> TokenScores:
         with self._autocast():
@@ -255,7 +281,7 @@ class PolicyEngine:
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full tensors under the names of the plain Hugging Face model, LoRA merged; gathered one at a time."""
         adapters = _lora_layers(self.model)
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in named_tensors(self.model):
             plain = plain_name(name)
             if plain is None:
                 continue
@@ -267,7 +293,7 @@ class PolicyEngine:
                 yield plain, tensor
 
     def _gathered(
-        self, parameters: Sequence[nn.Parameter], modifier_rank: int | None = None
+        self, parameters: Sequence[Tensor], modifier_rank: int | None = None
     ) -> contextlib.AbstractContextManager[Any]:
         """modifier_rank: whose changes inside are those of all ranks."""
         if ZERO_STAGE[self.name] < 3:
@@ -298,7 +324,7 @@ class PolicyEngine:
         if self._reference_moved:
             assert self._reference_model is not None
             state = {}
-            for name, parameter in self._reference_model.named_parameters():
+            for name, parameter in named_tensors(self._reference_model):
                 with self._gathered([parameter]):
                     state[plain_name(name)] = parameter.detach().to("cpu", copy=True)
             if distributed.rank() == 0:
@@ -306,8 +332,8 @@ class PolicyEngine:
         if self.uses_deepspeed:
             self.policy.save_checkpoint(str(directory), tag="state")
         elif distributed.rank() == 0:
-            trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-            torch.save({"weights": trained, "optimizer": self.optimizer.state_dict()}, directory / "state.pt")
+            weights = {name: tensor.detach() for name, tensor in named_tensors(self.model) if _may_change(tensor)}
+            torch.save({"weights": weights, "optimizer": self.optimizer.state_dict()}, directory / "state.pt")
 
     def load(self, directory: Path) -> None:
         """Collective: the state that save() wrote. ValueError for the state of another engine."""
@@ -329,9 +355,9 @@ class PolicyEngine:
         else:
             state = torch.load(directory / "state.pt", map_location="cpu", weights_only=True)
             with torch.no_grad():
-                for name, parameter in self.model.named_parameters():
-                    if parameter.requires_grad:
-                        parameter.copy_(state["weights"][name])
+                for name, tensor in named_tensors(self.model):
+                    if _may_change(tensor):
+                        tensor.copy_(state["weights"][name])
             self.optimizer.load_state_dict(state["optimizer"])
         self.step = saved["step"]
         control = saved.get("entropy_control")
@@ -362,6 +388,11 @@ def plain_name(name: str) -> str | None:
     if ".lora_" in name:
         return None
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def _may_change(tensor: Tensor) -> bool:
+    """Whether training moves it: a buffer may be moved by other means than a gradient."""
+    return tensor.requires_grad or not isinstance(tensor, nn.Parameter)
 
 
 def _lora_layers(model: nn.Module) -> dict[str, Any]:

@@ -76,6 +76,38 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """Which experts the routers of a sampler chose: for each token that was its input, in each layer with a router.
+
+    As bytes, for there are many: 1,000 tokens through 48 layers that choose 8 experts are 384 kB.
+    """
+
+    tokens: int
+    layers: int
+    top_k: int  # experts of a token in a layer
+    data: bytes  # [tokens, layers, top_k] whole numbers of one byte each, or two, the lower first
+
+    def __post_init__(self) -> None:
+        if len(self.data) not in (self.size, 2 * self.size):
+            raise ValueError(
+                f"the routing of {self.tokens} tokens in {self.layers} layers with {self.top_k} experts each needs "
+                f"{self.size} bytes, or twice as many, got {len(self.data)}"
+            )
+
+    @property
+    def size(self) -> int:
+        """How many numbers it is."""
+        return self.tokens * self.layers * self.top_k
+
+    @property
+    def bytes_per_expert(self) -> int:
+        return 2 if len(self.data) > self.size else 1
+
+
+NOT_RECORDED = Routing(0, 0, 0, b"")  # of a dense model, and of a sampler that was not asked
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One sampled answer to a prompt. No padding: both lists have length C."""
 
@@ -84,8 +116,14 @@ class Completion:
     logprobs: list[float]  # nats, under the policy and temperature that sampled them
     finish_reason: FinishReason  # "length": cut at sampling.max_tokens
     policy_step: int  # optimizer steps behind the weights that sampled it
+    routing: Routing = NOT_RECORDED  # of all tokens but the last, which ended the completion and was nobody's input
 
     def __post_init__(self) -> None:
+        if self.routing.layers and self.routing.tokens != len(self.token_ids) - 1:
+            raise ValueError(
+                f"a completion of {len(self.token_ids)} tokens needs the routing of all but the last, "
+                f"got that of {self.routing.tokens}"
+            )
         if len(self.token_ids) != len(self.logprobs):
             raise ValueError(
                 f"a completion needs one logprob per token, got {len(self.logprobs)} logprobs "
@@ -101,8 +139,14 @@ class Group:
 
     prompt: Prompt
     completions: tuple[Completion, ...]  # [G]
+    prompt_routing: Routing = NOT_RECORDED  # of the prompt's P tokens, once for all completions
 
     def __post_init__(self) -> None:
+        if self.prompt_routing.layers and self.prompt_routing.tokens != len(self.prompt.token_ids):
+            raise ValueError(
+                f"problem {self.prompt.problem.id}: a prompt of {len(self.prompt.token_ids)} tokens needs the routing "
+                f"of each, got that of {self.prompt_routing.tokens}"
+            )
         if not self.completions:
             raise ValueError(f"problem {self.prompt.problem.id}: a group needs at least one completion")
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rl.attention import PACKED, can_share_prompts, layout, padded_tokens, share
 from rl.batch import MicroBatch
 from rl.head import FusedHead, LossOf, chunk_tokens, wide_dtype
 from rl.norms import use_fused_norms
+from rl.routers import Routers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
@@ -34,6 +36,7 @@ class TokenScores:
 
     logprobs: Tensor
     entropy: Tensor  # of the distribution the token was drawn from; carries a gradient only where asked for
+    experts: Tensor | None = None  # [T, L, K] int16, those that computed each token; None for a dense model
 
 
 def check_model_path(path: str) -> None:
@@ -120,6 +123,7 @@ class Policy(nn.Module):
             share_prompts(unwrapped(model))
             use_fused_norms(unwrapped(model))
         self.model = model
+        self.routers = Routers(unwrapped(model))
         self.temperature = temperature if temperature > 0 else 1.0  # greedy sampling reports the model's own logprobs
         head = output_head(model)
         is_plain = type(head) is nn.Linear and getattr(head, "bias", None) is None
@@ -137,8 +141,10 @@ class Policy(nn.Module):
         loss_of is given the log-probabilities [m] of some tokens with a loss, their places [m] in the batch and their
         entropies [m], these with a gradient where entropy_gradient says that the loss depends on them.
         temperature, without a loss only, takes the place of the policy's own. A plain tuple: ZeRO-3's hooks look no
-        deeper.
+        deeper. What the routers of a mixture of experts did is left in self.routers.
         """
+        if self.routers:
+            self.routers.watch(batch.experts, None if is_packed(self.model) else rows_of(batch)[1])
         if loss_of is None or self.fused_head is None:
             scores = token_logprobs(self.model, batch, temperature or self.temperature, entropy_gradient)
             loss = None
@@ -212,10 +218,17 @@ def hidden_states(model: nn.Module, batch: MicroBatch) -> Tensor:
         return decoder(ids, position_ids=positions, use_cache=False, layout=layout(batch)).last_hidden_state[0]
     assert (batch.parents < 0).all(), "this model cannot share prompts"
     # Rows are padded on the right, where causal attention never looks, so no mask is needed.
+    rows, places_in_rows = rows_of(batch)
+    return decoder(rows, use_cache=False).last_hidden_state.flatten(0, 1)[places_in_rows]
+
+
+def rows_of(batch: MicroBatch) -> tuple[Tensor, Tensor]:
+    """Sequences side by side, N rows of the longest one's tokens, and the place [T] of each token in them, flat."""
     lengths = batch.cu_seqlens.diff()
-    rows = torch.zeros((len(lengths), int(lengths.max())), dtype=torch.int64, device=batch.token_ids.device)
-    place = (batch.sequence_ids, batch.positions)
-    return decoder(rows.index_put(place, batch.token_ids), use_cache=False).last_hidden_state[place]
+    longest = int(lengths.max())
+    rows = torch.zeros((len(lengths), longest), dtype=torch.int64, device=batch.token_ids.device)
+    places_in_rows = batch.sequence_ids * longest + batch.positions
+    return rows.flatten().index_copy(0, places_in_rows, batch.token_ids).view_as(rows), places_in_rows
 
 
 def places(model: nn.Module, batch: MicroBatch) -> int:
@@ -231,6 +244,18 @@ def is_packed(model: nn.Module) -> bool:
 def unwrapped(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside a peft wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[return-value,operator]
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All that a saved model is made of: its parameters, and buffers that are no function of its config.
+
+    DeepSeek-V3's routers have one of these, e_score_correction_bias.
+    """
+    yield from model.named_parameters()
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{name}" if prefix else name, buffer
 
 
 def output_head(model: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ that failed is null. Metadata that JSON cannot hold is written as its text, and 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.problem import Problem
-from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup
+from rl.experience import NOT_RECORDED, Completion, Failure, Group, Prompt, Routing, ScoredGroup
 
 
 def write_rollouts(path: str | Path, groups: Sequence[ScoredGroup]) -> None:
@@ -64,6 +65,7 @@ def _to_json(scored: ScoredGroup) -> dict[str, Any]:
         "metadata": dict(problem.metadata),
         "conversational": prompt.conversational,
         "prompt_token_ids": prompt.token_ids,
+        **_routing_to_json("prompt_routing", scored.group.prompt_routing),
     }
 
 
@@ -77,7 +79,22 @@ def _completion_to_json(scored: ScoredGroup, i: int) -> dict[str, Any]:
         "policy_step": completion.policy_step,
         "token_ids": completion.token_ids,
         "logprobs": [_number(logprob) for logprob in completion.logprobs],
+        **_routing_to_json("routing", completion.routing),
     }
+
+
+def _routing_to_json(name: str, routing: Routing) -> dict[str, Any]:
+    """Its sizes and its bytes in base 64; nothing where nothing was recorded."""
+    if not routing.layers:
+        return {}
+    data = base64.b64encode(routing.data).decode("ascii")
+    return {name: {"tokens": routing.tokens, "layers": routing.layers, "top_k": routing.top_k, "data": data}}
+
+
+def _routing_from_json(row: dict[str, Any] | None) -> Routing:
+    if row is None:
+        return NOT_RECORDED
+    return Routing(row["tokens"], row["layers"], row["top_k"], base64.b64decode(row["data"], validate=True))
 
 
 def _failure_to_json(failure: Failure) -> dict[str, Any]:
@@ -91,7 +108,11 @@ def _from_json(row: dict[str, Any]) -> ScoredGroup:
     )
     completions = row["completions"]
     return ScoredGroup(
-        Group(prompt, tuple(_completion_from_json(completion) for completion in completions)),
+        Group(
+            prompt,
+            tuple(_completion_from_json(completion) for completion in completions),
+            _routing_from_json(row.get("prompt_routing")),
+        ),
         tuple(_float(completion["reward"]) for completion in completions),
         {name: tuple(_float(completion["terms"][name]) for completion in completions) for name in row["terms"]},
         tuple(Failure(**failure) for failure in row["failures"]),
@@ -102,7 +123,10 @@ def _completion_from_json(row: dict[str, Any]) -> Completion:
     if row["finish_reason"] not in ("stop", "length"):
         raise ValueError(f"finish_reason must be 'stop' or 'length', got {row['finish_reason']!r}")
     logprobs = [_float(logprob) for logprob in row["logprobs"]]
-    return Completion(row["text"], row["token_ids"], logprobs, row["finish_reason"], row["policy_step"])
+    return Completion(
+        row["text"], row["token_ids"], logprobs, row["finish_reason"], row["policy_step"],
+        _routing_from_json(row.get("routing")),
+    )  # fmt: skip
 
 
 def _number(value: float) -> float | str | None:

@@ -20,12 +20,12 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from rl.combine import combined
-from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup, State
+from rl.experience import NOT_RECORDED, Completion, Failure, Group, Prompt, ScoredGroup, State
 from rl.reward_calls import Call, Job
 from rl.reward_forms import BoundReward, Failed, Outcome
 from rl.reward_pool import START_DEADLINE_S, Pool
@@ -267,6 +267,8 @@ class Scorer:
         deadline_s: float | None,
     ) -> list[Piece]:
         """A job for each pool that has one of the calls, each of which is (term, places)."""
+        # No reward looks at the routing, which is far larger than all else of a completion.
+        completions = tuple(replace(one, routing=NOT_RECORDED) if one.routing.layers else one for one in completions)
         by_pool: dict[Pool, list[Call]] = {}
         for term, places in calls:
             terms = {name: tuple(row[place] for place in places) for name, row in values.items()}

@@ -21,8 +21,9 @@ from rl.batch import MicroBatch, Trajectory, build_micro_batches, micro_batch, p
 from rl.config import BatchConfig
 from rl.credit import learns_from_advantages_alone, needs_passes, token_advantages
 from rl.engine import PolicyEngine
-from rl.experience import ScoredGroup
+from rl.experience import Completion, Group, ScoredGroup
 from rl.metrics import Gather, Tally
+from rl.routers import of_trajectory
 
 
 def update(
@@ -35,12 +36,12 @@ def update(
     gather: Gather,
 ) -> Tally:
     """Collective: all optimizer steps on one batch, batch.mini_batches x batch.epochs of them."""
-    rows, rewards = trajectories(groups)
+    rows, rewards = trajectories(groups, replays=policy.moe.routing_replay == "rollout")
     is_scored = batch.updates > 1 or needs_passes(algorithm)
     if is_scored:
         rows = with_scores(rows, policy, algorithm, batch.tokens_per_micro_batch, gather)
     rows = with_advantages(rows, rewards, algorithm, gather)
-    skips = batch.skip_without_advantage and learns_from_advantages_alone(algorithm)
+    skips = batch.skip_without_advantage and learns_from_advantages_alone(algorithm) and not policy.moe.balances
     tally = Tally()
     for mini_batch in [cut(rows, batch.mini_batches, number) for number in range(batch.mini_batches)] * batch.epochs:
         micro_batches = build_micro_batches(
@@ -56,25 +57,27 @@ def update(
     return tally
 
 
-def trajectories(groups: Sequence[ScoredGroup]) -> tuple[list[list[Trajectory]], list[Tensor]]:
+def trajectories(groups: Sequence[ScoredGroup], replays: bool = False) -> tuple[list[list[Trajectory]], list[Tensor]]:
     """The completions that have a reward, group by group, and these rewards, [G] float64; no advantages yet.
 
     A completion that a grader failed on is left out, also from what its group's advantages are measured by.
+    replays: with the experts that the sampler chose.
     """
     rows, rewards = [], []
     for scored in groups:
-        prompt_ids = scored.group.prompt.token_ids
         pairs = zip(scored.group.completions, scored.rewards, strict=True)
         known = [(done, reward) for done, reward in pairs if not math.isnan(reward)]
         if known:
-            rows.append(
-                [
-                    Trajectory(prompt_ids, one.token_ids, one.logprobs, torch.zeros(len(one.token_ids)))
-                    for one, _ in known
-                ]
-            )
+            rows.append([_trajectory(scored.group, one, replays) for one, _ in known])
             rewards.append(torch.tensor([reward for _, reward in known], dtype=torch.float64))
     return rows, rewards
+
+
+def _trajectory(group: Group, one: Completion, replays: bool) -> Trajectory:
+    experts = of_trajectory(group, one) if replays else None
+    return Trajectory(
+        group.prompt.token_ids, one.token_ids, one.logprobs, torch.zeros(len(one.token_ids)), experts=experts
+    )
 
 
 def with_scores(
@@ -84,18 +87,27 @@ def with_scores(
     tokens_per_micro_batch: int,
     gather: Gather,
 ) -> list[list[Trajectory]]:
-    """Collective: the trajectories with what the policy, and the reference where it is used, say of their tokens."""
+    """Collective: the trajectories with what the policy, and the reference where it is used, say of their tokens.
+
+    With model.moe.routing_replay=old also with the experts that the policy chose.
+    """
     parts = packed([item for row in rows for item in row], tokens_per_micro_batch, policy.shares_prompts, gather)
     batches = [micro_batch(part, [0.0] * len(part), policy.shares_prompts) for part in parts]
     of_policy = policy.scores(batches)
     of_reference = policy.reference_logprobs(batches) if algorithm.uses_reference else [None] * len(batches)
     found: dict[int, TokenPass] = {}
+    chosen: dict[int, Tensor] = {}
     for part, batch, scores, reference in zip(parts, batches, of_policy, of_reference, strict=True):
         columns = [_columns(batch, values) for values in (scores.logprobs, batch.rollout_logprobs, scores.entropy)]
         references = [None] * len(part) if reference is None else _columns(batch, reference)
         for item, *values in zip(part, *columns, references, strict=True):
             found[id(item)] = TokenPass(*values)
-    return [[replace(item, scores=found[id(item)]) for item in row] for row in rows]
+        if policy.moe.routing_replay == "old" and scores.experts is not None:
+            chosen |= zip(map(id, part), batch.whole_trajectories(scores.experts.cpu()), strict=True)
+    return [
+        [replace(item, scores=found[id(item)], experts=chosen.get(id(item), item.experts)) for item in row]
+        for row in rows
+    ]
 
 
 def _columns(batch: MicroBatch, values: Tensor) -> list[Tensor]:

@@ -163,10 +163,15 @@ def test_a_micro_batch_has_the_types_it_promises_and_keeps_them_on_another_devic
         "parents": torch.int64,
         "loss_mask": torch.bool, "rollout_logprobs": torch.float32, "advantages": torch.float32,
         "loss_weights": torch.float32, "old_logprobs": torch.float32, "ref_logprobs": torch.float32,
-        "selected": torch.bool,
+        "selected": torch.bool, "experts": torch.int16,
     }  # fmt: skip
     items = [
-        replace(item, scores=TokenPass(*[torch.ones(n) * i for i in range(4)]), selected=torch.ones(n) > 0)
+        replace(
+            item,
+            scores=TokenPass(*[torch.ones(n) * i for i in range(4)]),
+            selected=torch.ones(n) > 0,
+            experts=torch.ones(item.length, 3, 2, dtype=torch.int16),
+        )
         for item in draw_trajectories(3)
         for n in [len(item.completion_ids)]
     ]

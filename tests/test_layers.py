@@ -30,7 +30,7 @@ WITHOUT_TORCH = (
     "rewards/**/*.py",
     "data/problem.py",
 )
-MATHS = ("rl/advantages.py", "rl/kl.py", "rl/losses.py")
+MATHS = ("rl/advantages.py", "rl/kl.py", "rl/losses.py", "rl/moe.py")
 HYDRA = ("hydra", "omegaconf")
 
 DIRECTORIES = {"rl", "rewards", "data", "recipes", "launch", "tests", "docs", "benchmarks"}

@@ -70,8 +70,8 @@ def test_each_part_fits_into_a_recipe(part):
     elif part in ("rewards=code", "rewards=reasoning_gym"):
         correct = {"rewards=code": "code_tests", "rewards=reasoning_gym": "reasoning_gym"}[part]
         config = config_of("recipe=grpo_math", part, f"eval.correct={correct}")
-    elif part == "model=tiny":
-        config = config_of("recipe=grpo_tiny")
+    elif part.startswith("model="):
+        config = config_of("recipe=grpo_tiny", part)
     else:
         group = part.partition("=")[0]
         present = compose_recipe(["recipe=grpo_math"])

@@ -14,24 +14,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from torch import Tensor, nn
 
-from launch.build_ops import ensure_built  # noqa: E402
-from rl import distributed, head  # noqa: E402
-from rl.algorithms.dr_grpo import DrGRPO  # noqa: E402
-from rl.algorithms.grpo import GRPO  # noqa: E402
-from rl.batch import Trajectory, build_micro_batches, trajectory  # noqa: E402
-from rl.config import LoraConfig, OptimizerConfig  # noqa: E402
-from rl.engine import PolicyEngine  # noqa: E402
-from rl.policy import load_model, unwrapped  # noqa: E402
+from launch.build_ops import ensure_built
+from rl import distributed, head
+from rl.algorithms.dr_grpo import DrGRPO
+from rl.algorithms.grpo import GRPO
+from rl.algorithms.gspo import GSPO
+from rl.batch import Trajectory, build_micro_batches, trajectory
+from rl.config import LoraConfig, MoEConfig, OptimizerConfig
+from rl.engine import PolicyEngine
+from rl.policy import load_model, unwrapped
 
 ALGORITHMS = {
     "grpo": GRPO(),
     "grpo_kl": GRPO(beta=0.1),
     "dr_grpo": DrGRPO(),
+    "gspo": GSPO(),
     "entropy": GRPO(entropy_coef=0.5),
     # All tokens of the first batch have 5.1235 nats in the mean; of two ranks the one has 5.1198, the other 5.1261.
     "controlled": GRPO(entropy_coef=0.25, entropy_target=5.125, entropy_delta=0.5, entropy_coef_max=2.0),
@@ -67,7 +70,7 @@ def build_engine(settings: dict[str, Any]) -> PolicyEngine:
     optimizer = OptimizerConfig(lr=1e-3, warmup_steps=2, max_grad_norm=0.05)
     return PolicyEngine(
         model, engine=settings["engine"], optimizer=optimizer, steps=STEPS, reference=reference,
-        autocast=settings.get("autocast", False),
+        autocast=settings.get("autocast", False), moe=MoEConfig(**settings.get("moe", {})),
     )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ def hand_over(groups: Sequence[Group], finished: Finished | None, first: int = 0
 
 
 class RolloutEngine(Protocol):
-    """Its constructor is given what it names of model_path, tokenizer, dtype and device, and its recipe's options."""
+    """Its constructor is given what it names of model_path, tokenizer, dtype, device and record_routing, and its
+    recipe's options. One that names record_routing gives Completion.routing and Group.prompt_routing where asked."""
 
     def generate(
         self, prompts: Sequence[Prompt], params: SamplingParams, seed: int, finished: Finished | None = None

@@ -20,7 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rl.attention import FAMILIES
+from rl import attention
+
+# The latent attention of DeepSeek-V3 has other projections than a Layer.
+FAMILIES = tuple(family for family in attention.FAMILIES if family != "deepseek_v3")
 
 # (layer, queries [T, A, D], keys [T, K, D], values [T, K, D]) -> [T, A * D]
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]

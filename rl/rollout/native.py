@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rl.experience import Completion, FinishReason, Group, Prompt, SamplingParams
+from rl.experience import Completion, FinishReason, Group, Prompt, Routing, SamplingParams
 from rl.rollout import Finished
 from rl.rollout.cache import Cache, PromptAttention, RowAttention, SharedPromptAttention, copied_tokens
 from rl.rollout.decoder import Decoder
@@ -40,8 +40,10 @@ class NativeRollout(PolicyCopy):
         *,
         max_rows: int = 256,
         kv_memory_gb: float = 4.0,
+        record_routing: bool = False,
     ) -> None:
         """At most max_rows completions at a time, fewer where their keys and values would need more than kv_memory_gb.
+        record_routing: completions and groups carry the experts that a mixture's routers chose.
 
         ValueError for a model of another family than rl/rollout/decoder.py knows.
         """
@@ -49,7 +51,7 @@ class NativeRollout(PolicyCopy):
             raise ValueError(f"rollout.max_rows must be at least 1, got {max_rows}")
         if not kv_memory_gb > 0:
             raise ValueError(f"rollout.kv_memory_gb must be above 0, got {kv_memory_gb}")
-        super().__init__(model_path, tokenizer, dtype, device, offload=False)
+        super().__init__(model_path, tokenizer, dtype, device, offload=False, record_routing=record_routing)
         self.max_rows, self.kv_memory_gb = max_rows, kv_memory_gb
         self.decoder = Decoder(self.model)
 
@@ -66,16 +68,20 @@ class NativeRollout(PolicyCopy):
 
         def finish(row: _Row) -> None:
             assert row.finish_reason is not None
-            completion = self.completion(row.token_ids, row.logprobs, row.finish_reason)
+            completion = self.completion(row.token_ids, row.logprobs, row.finish_reason, row.experts)
             done[row.prompt, row.place] = completion
             if finished is not None:
                 finished(row.prompt, row.place, completion)
 
-        if prompts:
-            cache = Cache(self.decoder, *self._room(prompts, params))
-            _Session(self, cache, prompts, params, seed, finish).run()
+        if not prompts:
+            return []
+        session = _Session(self, Cache(self.decoder, *self._room(prompts, params)), prompts, params, seed, finish)
+        session.run()
         places = range(params.completions)
-        return [Group(prompt, tuple(done[i, j] for j in places)) for i, prompt in enumerate(prompts)]
+        return [
+            Group(prompt, tuple(done[i, j] for j in places), session.prompt_routing[i])
+            for i, prompt in enumerate(prompts)
+        ]
 
     def _room(self, prompts: Sequence[Prompt], params: SamplingParams) -> tuple[int, int, int, int]:
         """R, S, P and L of the cache: as many rows as fit. ValueError where not even one does."""
@@ -112,6 +118,7 @@ class _Row:
     uniforms: np.ndarray  # [max_tokens]
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    experts: list[Tensor] = field(default_factory=list)  # [1, L, K] of each token but the last, if recorded
     finish_reason: FinishReason | None = None
 
 
@@ -138,6 +145,7 @@ class _Session:
         self.cached: list[int] = []  # the prompt in each place
         self.unfinished = Counter(row.prompt for row in self.waiting)  # rows of each prompt
         self.first_logits: dict[int, Tensor] = {}  # [V] after each prompt that rows still wait for
+        self.prompt_routing: dict[int, Routing] = {}  # of each prompt so far
         self.num_steps = 0
 
     def run(self) -> None:
@@ -220,7 +228,10 @@ class _Session:
         attend = PromptAttention(self.cache, len(self.cached), lengths, device)
         tokens = torch.tensor([token for own in ids for token in own], device=device)
         positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+        self.engine.watch()
         hidden = self.decoder.forward(tokens, positions, attend)
+        for prompt, experts in zip(prompts, self.engine.experts(len(tokens)).split(lengths), strict=True):
+            self.prompt_routing[prompt] = self.engine.routing([experts])
         logits = self.decoder.logits(hidden[torch.tensor(lengths, device=device).cumsum(0) - 1])
         self.cached += prompts
         self.first_logits |= dict(zip(prompts, logits, strict=True))
@@ -231,7 +242,10 @@ class _Session:
         tokens = torch.tensor([row.token_ids[-1] for row in self.rows], device=device)
         own = torch.tensor([len(row.token_ids) for row in self.rows], device=device)
         prompt_lengths = torch.tensor([len(self.prompts[row.prompt].token_ids) for row in self.rows], device=device)
+        self.engine.watch()
         hidden = self.decoder.forward(tokens, prompt_lengths + own - 1, self._attend(own, prompt_lengths))
+        for row, experts in zip(self.rows, self.engine.experts(len(tokens)).split(1), strict=True):
+            row.experts.append(experts)
         self._append(self.rows, self.decoder.logits(hidden))
         self._close_ranks()
         self.num_steps += 1

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class ReplayRollout:
     """Plays back recorded rollouts by problem id and prompt index."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, record_routing: bool = False) -> None:
         """`path` is a file that rl/record.py wrote, or a run's rollouts/ directory of <step>.jsonl and, where dynamic
-        sampling threw groups away, <step>.dropped.jsonl."""
+        sampling threw groups away, <step>.dropped.jsonl. record_routing is for the run that recorded them."""
         self.path = Path(path)
         self._groups: dict[tuple[str, int], Group] = {}
         for file in _files(self.path):
@@ -40,7 +40,9 @@ class ReplayRollout:
         self, prompts: Sequence[Prompt], params: SamplingParams, seed: int, finished: Finished | None = None
     ) -> list[Group]:
         """The recorded completions of each prompt. ValueError if it was not recorded, or recorded otherwise."""
-        groups = [Group(prompt, self._recorded(prompt, params).completions) for prompt in prompts]
+        recorded = [self._recorded(prompt, params) for prompt in prompts]
+        pairs = zip(prompts, recorded, strict=True)
+        groups = [Group(prompt, group.completions, group.prompt_routing) for prompt, group in pairs]
         hand_over(groups, finished)
         return groups
 

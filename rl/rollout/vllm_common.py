@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from rl.experience import Completion, Prompt, SamplingParams
-from rl.policy import DTYPES, local_or_hub
+from rl.policy import DTYPES, local_or_hub, named_tensors
 
 PROBE_TOKENS = 16
 LOWEST_TEMPERATURE = 0.01  # vLLM raises a lower one to this, unless it is 0
@@ -150,7 +150,7 @@ def model_skeleton(model_path: str) -> PreTrainedModel:
 
 
 def shapes_of(model: PreTrainedModel) -> dict[str, torch.Size]:
-    return {name: parameter.shape for name, parameter in model.named_parameters()}
+    return {name: tensor.shape for name, tensor in named_tensors(model)}
 
 
 def _tied_embedding(model: PreTrainedModel) -> str | None:
