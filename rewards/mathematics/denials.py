@@ -20,12 +20,12 @@ NEGATOR = any_of(
     f"not|never|cannot|neither|nor|{NOT}|nobody|no one|hardly|unlikely|impossible (?:that|for)|untrue|wrong|incorrect",
     "false|bad|mistaken(?:ly)?|unlike|rejects?|rejected|refuses?|refused|den(?:y|ies)|rules? out|ruled out",
     "instead of|rather than|other than|far from|nowhere near|no longer|rejecting",
-    "(?:anything|everything|all|any (?:number|value)) (?:but|except)(?: for)?",
+    "(?:anything|everything|(?:all|every|any)(?: (?:numbers?|values?|integers?))?) (?:but|except)(?: for)?",
     "(?<!no )(?<!not )(?<!without )(?<!beyond )(?<!any )doubt(?:s|ful)?",
 )
 BETWEEN = any_of(  # what may stand between the denial and what it denies
     "be|been|equal|equals|to|the|that|it|this|(?:true|correct|right|possible) that|answer|value|result|is|was|would",
-    "could|can|should|will|believe|accept|say|said|claim|think|thought|simply|just|a|as|x|y|n",
+    "among|(?:one|any) of|could|can|should|will|believe|accept|say|said|claim|think|thought|simply|just|a|as|x|y|n",
 )
 END = r"[\s$*_:(\\\"]*+\Z"
 NEGATED_BEFORE = re.compile(rf"(?ai)\b({NEGATOR})(?:[\s'*_}}]++{BETWEEN}\b){{0,8}}([\s$*_(:=\\}}]*+)\Z")
@@ -49,8 +49,17 @@ SOMEBODY = any_of(
 )
 SAYS = "(?:thinks?|says?|guess|guesses|writes?|claims?|believes?|(?:might|may|could|would|often) answer|concludes?)"
 MISTAKE = "(?:mistake|error|trap|misconception|fallacy)s? (?:is|are|was|would be)(?: to| that)?(?: [a-z]++)?"
+TEMPTED = "tempt(?:ed|ing) to [a-z]++|an? (?:mistake|error) to [a-z]++"
+WONDER = "(?:wonder(?:ing)?|unsure|not sure|uncertain|unclear|(?:do|does)(?: not|n['\u2019]t) know)(?: if| whether)"
+ACCORDING = f"according to (?:my |the |a |some )?(?:text)?(?:{SOMEBODY}|answer key|solution manual|chatgpt),?"
+ASKING = re.compile(  # "Could it be \\boxed{5}?"
+    r"(?ai)(?:\A|[.!?\n])\s*+(?:(?:so|then|but|hmm|now),? )?"
+    r"(?:could|can|is|are|might|would|should|may|what if|how about)\b[^.!?\n]*+\Z"
+)
+ASKED = re.compile(r"(?ai)[\s$*_)\\\]]*+\?(?!\s*+(?:yes|yep|indeed|correct|right|it is|exactly))")
 ATTRIBUTED = re.compile(  # "one might think", "a common mistake is to say"
-    rf"(?ai)\b(?:{SOMEBODY}(?: [a-z]++){{0,3}}? {SAYS}|{MISTAKE}|tempt(?:ed|ing) to [a-z]++)(?: {BETWEEN}){{0,6}}{END}"
+    rf"(?ai)\b(?:{SOMEBODY}(?: [a-z]++){{0,3}}? {SAYS}|{MISTAKE}|{TEMPTED}|{WONDER}|{ACCORDING})"
+    rf"(?: {BETWEEN}){{0,6}}{END}"
 )
 AMONG = re.compile(  # "my guesses:", "top three answers:"
     r"(?ai)\b(?:my|possible|potential|likely|top|best|the|candidate)(?: (?:two|three|four|five|[2-9]))? "
@@ -78,7 +87,8 @@ WORKED_ON = re.compile(  # -\boxed{5}, 2\cdot\boxed{5}, \sqrt{\boxed{5}}: the bo
     + r"\Z"
 )
 WORKED_ON_AFTER = re.compile(
-    r"!+\s?(?:\$|\\[)\]])|"
+    r"!+\s?(?:\$|\\[)\]])|[$ ]{0,2}(?:plus|minus|times|divided by|squared|cubed)(?![a-z])|"
+    r"[$ ]{0,2}[-+] ?(?:\\(?!text|q?quad)[a-z]+|[b-hj-z](?![a-zA-Z]))|"
     r"[ $]?\\(?:cdot|times|div|pm|pi|sqrt|frac)(?![a-z])|[xyznki](?![a-zA-Z])|\.[0-9]|\^(?!\{?\\circ)"
 )
 EQUATED = re.compile(r"[\s$)}]*+(?:[-+*/][\s$]*+[0-9.]{1,20}[\s$]*+)?=")  # 4 + \boxed{3} = 7 fills in a blank
@@ -127,6 +137,8 @@ def negated(text: str, start: int, end: int) -> bool:
         return True
     clause = before[max(before.rfind(mark) for mark in ".,;?!\n") + 1 :]
     if _denied_before(clause):
+        return True
+    if ASKED.match(text, end) and ASKING.search(before):
         return True
     return not nothing_follows(text, end) and (_denied_after(text, end) or _supposed(before, text, end))
 

@@ -99,6 +99,9 @@ AMENDED = re.compile(  # "I made an error. It should be 73."
     rf"\b(?:error|mistake|slip|wrong|incorrect|oops|wait|actually)\b[^\n]{{0,160}}?(?<![0-9.])(?P<right>{NUMBER})\$? "
     r"is (?:right|correct)\b"
 )
+ACCEPTED = re.compile(rf"(?ai)\b(?:accept|allow)(?:able|ed)?(?: also| as well)?:? \$?(?P<value>{NUMBER})")
+IN_A_ROW_BEFORE = re.compile(rf"(?:\A|[\s,])\$?(?P<value>{NUMBER})[\s$,]++\Z")  # of "16 17 18"
+IN_A_ROW_AFTER = re.compile(rf"[\s$,]++(?P<value>{NUMBER})(?![0-9a-zA-Z])")
 ENDED = re.compile(r"(?ai)[\s$*_)\]\\]*+(?:[.,;?!<](?![0-9])|\Z|\n|[a-z]{2,20}[\s*_]*+(?:[.,;?!]|\Z))")
 HEDGED = re.compile(r"(?ai)\b(?:or|maybe|perhaps|possibly|either|and/or)\b")
 
@@ -126,9 +129,11 @@ def alternatives(text: str, start: int, end: int) -> list[str]:
     for expression in (OTHERWISE, ASKED, BY_CASE, IN_BRACKETS):
         if (match := expression.match(after)) and (expression is not OTHERWISE or ENDED.match(after, match.end())):
             found.append(match["value"])
+    if (left := IN_A_ROW_BEFORE.search(before[-40:])) and (right := IN_A_ROW_AFTER.match(after)):
+        found += [left["value"], right["value"]]
     if foreign := FOREIGN_OR.match(after):
         found.append(foreign["value"])
-    for expression in (MIGHT_BE, FOR_THE_DOUBTER, AMENDED):
+    for expression in (MIGHT_BE, FOR_THE_DOUBTER, AMENDED, ACCEPTED):
         if match := expression.search(after):
             found.append(next(value for value in match.groups() if value))
     if also := ALSO.search(after):

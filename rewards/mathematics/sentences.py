@@ -18,7 +18,8 @@ TO_WHAT = r"(?: to (?:the|this|your|that) (?:question|problem|above))?"
 IS = re.compile(
     rf"(?ai){TO_WHAT}[\s*_`]{{0,8}}+"
     rf"(?:[-=]>|[:={languages.COLON}]|\u2192|[-\u2013\u2014]\s(?=[0-9$\\])|"
-    rf"(?:is|are|will be|must be|would be)\b|{languages.IS})[\s*_`:={languages.COLON}]{{0,12}}+"
+    r"(?:is|are|(?:will|must|would|should) be|equals)\b|(?:turns|works|comes) (?:out )?to(?: be)?\b|"
+    rf"{languages.IS})[\s*_`:={languages.COLON}]{{0,12}}+"
 )
 HEADING = re.compile(r"(?ai)[*_`: ]{0,6}+\n[\s*_`]{0,12}+(?!is\b|are\b)")  # the answer stands below
 HEADING_BEFORE = re.compile(r"(?ai)[\s#*_`0-9.)]*+(?:(?:the|final|my|correct)[ ]++){0,3}\Z")
@@ -30,14 +31,22 @@ LINE_WORDS = re.compile(r"[a-zA-Z'\u2019\u00c0-\u024f\u0400-\u04ff]++")
 OTHER_CLAIM = re.compile(rf"{BOX.pattern}|<answer>")
 OWN = word_set(
     "the final correct my our right numerical numeric required desired exact so thus hence and therefore best only",
-    "simplified actual true overall",
+    "simplified actual true real overall",
     languages.OWN,
 )
 OTHER = word_set(  # "another answer is 6"
     "another other alternative alternate second secondary backup fallback different possible"
 )
+INVERTED = re.compile(
+    r"(?ai)(?<![0-9a-z.\\{])(?<!if )(?<!if \$)(?<!whether )(?<!whether \$)\$?"
+    rf"(?P<value>{NUMBER}(?: [a-z]{{1,20}})?)\$? "
+    r"(?:is|as) (?:the|our|my) (?:final |correct |right )?answer\b"
+)
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
-SUPPOSED = word_set("if whether suppose assuming assume unless when say says said claims claimed", languages.IF)
+SUPPOSED = word_set("if whether unless when", languages.IF)
+SUPPOSING = re.compile(  # in the same clause, however many words follow
+    r"(?ai)\b(?:suppos(?:e|ing)|assum(?:e|ing)|says?|said|claim(?:s|ed))\b[^.,;:!?\n]*+\Z"
+)
 SUPPOSED_BEFORE = re.compile(languages.SUPPOSED_BEFORE)
 SENTENCE_END = re.compile(
     "|".join(
@@ -77,7 +86,7 @@ RETRACTIONS = (
 
 def phrases(text: str) -> list[Claim]:
     """What follows each "the answer is" and "answer:" up to the end of its sentence."""
-    found = _following(text, _own_answer)
+    found = sorted([*_following(text, _own_answer), *_inverted(text)], key=lambda claim: claim.start)
     plain = plain_ones(found)
     if plain and not plain_ones(found[-1:]) and _describes(found[-1].text):
         found = found[: found.index(plain[-1]) + 1]  # "The answer is 5. ... The answer is reasonable."
@@ -108,6 +117,16 @@ def _following(text: str, is_meant: Callable[[str, int], bool]) -> list[Claim]:
     return found
 
 
+def _inverted(text: str) -> list[Claim]:
+    """17 of "17 is the answer", "we get 17 as the answer"."""
+    matches = list(INVERTED.finditer(text))[-MAX_CLAIMS:]
+    return [
+        Claim(match["value"], match.start("value"), match.end("value"))
+        for match in matches
+        if not (SUPPOSING.search(text, max(0, match.start() - 60), match.start()) or quoted(text, match.start()))
+    ]
+
+
 def before_other_claim(content: str) -> str:
     r"""The content, or what of it stands before a box or block in it, if that is a value: "6" of "6 \boxed{5}"."""
     other = OTHER_CLAIM.search(content)
@@ -126,7 +145,7 @@ def _heading(text: str, word: re.Match[str]) -> re.Match[str] | None:
 def _own_answer(text: str, at: int) -> bool:
     """Whether the word "answer" there begins a claim: "the final answer", not "a possible answer", "if the answer"."""
     words = _words_before(text, at)
-    if SUPPOSED_BEFORE.search(text, max(0, at - 12), at):
+    if SUPPOSED_BEFORE.search(text, max(0, at - 12), at) or SUPPOSING.search(text, max(0, at - 60), at):
         return False
     return not words or (words[-1] in OWN and not SUPPOSED.intersection(words))
 
