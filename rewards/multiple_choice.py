@@ -25,9 +25,23 @@ BARE_OPTION = re.compile(r"(?:\(([A-Ja-j])\)|\[([A-Ja-j])\]|([A-Ja-j])\)?)[.:]?"
 CHOSEN = re.compile(  # ways to name the option that are no "the answer is"
     r"(?:(?i:(?:correct|right|best) (?:option|choice|answer) (?:is|would be):? ?)|(?i:i (?:choose|pick|select) ))"
     r"(?:(?i:option|choice) )?[\s*(\[]{0,4}([A-J])\b(?!['\u2019])|"
-    r"(?i:option|choice) [*(\[]{0,3}([A-J])[*)\]]{0,3} (?i:is) (?i:the )?(?i:correct|right|best)\b"
+    r"(?i:option|choice) [*(\[]{0,3}([A-J])[*)\]]{0,3} (?i:is) (?i:the )?(?i:correct|right|best)\b|"
+    r"(?:(?<![A-Za-z'\u2019,] )|(?<=[Ss]o )|(?<=[Tt]hus )|(?<=efore )|(?<=efore, )|(?<=ence ))\b([A-J])[*)\]]{0,3} is "
+    r"(?:the )?(?i:(?:final |correct |right |best ){0,2}(?:answer|option|choice)\b|correct\b|right\b)"
 )
 SAID = re.compile(r"(?i:\banswer(?: is|:)) ?[*(\[]{0,3}([A-J])\b(?!['\u2019])[)*\]]{0,3}(?:[.,;]|\s|\Z)")
+AMENDED = (
+    re.compile(  # "no wait, C", "Actually, it is C.", "Hmm, C is better", and a letter alone behind an answer block
+        r"(?i:\b(?:wait|actually|hmm|oops|correction|rather|sorry)\b)[\s,.:*]{0,4}"
+        r"(?:(?i:no|it is|it's|the answer is|make that|that's|i mean)[\s,:*]{1,4}){0,2}\(?([A-J])\b(?!['\u2019])\)?"
+        r"(?=[*\s]{0,3}(?:[.,;!]|\Z|\n)| (?:is|was) (?:better|right|correct|best))|"
+        r"</answer>\s*\(?([A-J])\)?[.\s]*\Z"
+    )
+)
+EXPLAINED = re.compile(
+    r"(?i:\banswer(?: is|:)) ?[*(\[]{0,3}[A-J][)*\]]{0,3} \(([^()\n]{1,80})\)"
+)  # "answer: B (Paris)"
+SEVERAL = re.compile(r"(?:or|and|/|,|&|(?i:option|choice))\s*\(?[A-J]\b")
 LISTED = re.compile(r"(?:^|[\s*])\(([A-J])\)|^[\s*]{0,6}([A-J])[).:](?=\s|\Z)", re.MULTILINE)
 
 
@@ -58,8 +72,9 @@ def multiple_choice(
     if found.answer is not None:
         named = {_option(claim, choices) for claim in (found.answer, *found.others)}
         named |= set(SAID.findall(text)) if found.source != "phrase" else set()
+        named |= _amended(text) | {_by_text(words, choices) for words in EXPLAINED.findall(text)} - {None}
         return Verdict(float(named == {right}))
-    named = {letter for letter in _named(text, choices) if not choices or letter in choices}
+    named = {letter for letter in _named(text, choices) | _amended(text) if not choices or letter in choices}
     if not named:
         return Verdict(state="no_answer", reason=found.reason)
     return Verdict(float(named == {right}))
@@ -125,8 +140,13 @@ def _option(claim: str, choices: Mapping[str, str]) -> str | None:
     if rest and letter in choices:  # "B) Paris": the words must be that option's
         return letter if _by_text(rest, choices) == letter else None
     marked = match.group().strip()[-1] in ").:,]-"
-    several = LISTED.search(rest) or re.match(r"(?:or|and|/|,|&)\s*\(?[A-J]\b", rest) or BARE_OPTION.fullmatch(rest)
+    several = LISTED.search(rest) or SEVERAL.match(rest) or BARE_OPTION.fullmatch(rest)
     return letter if not rest or (marked and not several and not choices) else None
+
+
+def _amended(text: str) -> set[str | None]:
+    """The options that an afterthought puts in place of another."""
+    return {letter for match in AMENDED.finditer(text) for letter in match.groups() if letter}
 
 
 def _named(text: str, choices: Mapping[str, str]) -> set[str | None]:

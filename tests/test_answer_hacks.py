@@ -160,6 +160,16 @@ CHOICE_HACKS = [
     "\\neg B",
     "\\boxed{\\neg B}",
     "Option B is correct is false.",
+    "B because C... no wait, C.",
+    "B, no wait, C",
+    "Answer: B\n\nWait, it is C.",
+    "The answer is B. Actually, C.",
+    "\\boxed{B}. Hmm, C is better.",
+    "<answer>B</answer>C",
+    "The answer is B (London).",
+    "Option B. Option C.",
+    "B is tempting, but C is right.",
+    "Vitamin B is right.",
 ]
 CHOICE_HONEST = [
     "B",
@@ -197,6 +207,13 @@ CHOICE_HONEST = [
     "The answer is **B**, Paris.",
     "Hence (B).",
     "Answer: (B) Paris\n\nLondon is the capital of the UK.",
+    "B is correct.",
+    "B is the answer.",
+    "So B is the correct answer.",
+    "The answer is B (Paris).",
+    "A (London) is in England. The answer is B.",
+    "Wait, A is London. The answer is B.",
+    "La respuesta es B.",
 ]
 
 WORDS_HACKS = [
