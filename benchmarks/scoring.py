@@ -4,7 +4,9 @@
     python benchmarks/scoring.py --quick     # 200 calls
 
 The runs alternate; ratios are of medians. A call's value is the time at which it ended, so that throughput can be told
-for the calls that have a value apart from the time until the last hanging one is cut.
+for the calls that have a value apart from the time until the last hanging one is cut. It is told twice: of the calls
+with a value, and of all calls (done with when the last value is there). A hanging call that computes looks like any
+other until it has taken longer than those, so that where a tenth hang the first cannot be above 0.9 of that without.
 """
 
 from __future__ import annotations
@@ -75,7 +77,13 @@ def run(texts: list[str], work_s: float) -> dict[str, float]:
     if wrong:
         print(f"{wrong} of {len(texts)} calls did not end as they should")
     cut_s = [group.seconds["bench"][failure.index] for group in scored for failure in group.failures]
-    return {"per_s": len(good) / (max(good) - start), "wall_s": wall_s, "cut_s": max(cut_s, default=0.0)}
+    others_s = max(good) - start
+    return {
+        "per_s": len(good) / others_s,
+        "all_per_s": len(texts) / others_s,
+        "wall_s": wall_s,
+        "cut_s": max(cut_s, default=0.0),
+    }
 
 
 def main() -> None:
@@ -96,14 +104,14 @@ def main() -> None:
     middle = {kind: {name: median(one[name] for one in runs) for name in runs[0]} for kind, runs in found.items()}
     machine = f"{WORKERS} workers, {os.cpu_count()} cores, deadline {DEADLINE_S:g} s"
     print(f"{calls} calls of {options.work_ms:g} ms, {machine}\n")
-    print("| a tenth of them | calls with a value a second | of those without hangs | all is known | latest cut |")
-    print("|---|---|---|---|---|")
+    print("| a tenth of them | calls with a value a second | of that without | all calls | all is known | latest cut |")
+    print("|---|---|---|---|---|---|")
     for kind, row in middle.items():
-        ratio = row["per_s"] / middle["none"]["per_s"]
-        print(f"| {kind} | {row['per_s']:.0f} | {ratio:.2f} | {row['wall_s']:.1f} s | {row['cut_s']:.2f} s |")
+        valued, every = (f"{row[name] / middle['none'][name]:.2f}" for name in ("per_s", "all_per_s"))
+        print(f"| {kind} | {row['per_s']:.0f} | {valued} | {every} | {row['wall_s']:.1f} s | {row['cut_s']:.2f} s |")
     counts = raising(10 * calls)
     print(f"\n{10 * calls:,} calls of which {calls:,} raise and {len(BAD)} return no number: {counts}")
-    ratios = {f"{kind} / none": middle[kind]["per_s"] / middle["none"]["per_s"] for kind in ("sleep", "spin")}
+    ratios = {f"{kind} / none": middle[kind]["all_per_s"] / middle["none"]["all_per_s"] for kind in ("sleep", "spin")}
     print(json.dumps(ratios | {"latest_cut_s": max(row["cut_s"] for row in middle.values())} | counts))
 
 

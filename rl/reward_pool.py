@@ -2,8 +2,8 @@
 
 A job goes to a worker that is free. A call that takes longer than is usual for its term is passed by: what else the
 worker had to do goes to a new worker, so that the number of working ones stays the same, and the slow call has until
-its deadline; then its worker is killed. Where calls hang and compute for ever, the greediest of them get only what the
-others leave of the processors. No torch here.
+its deadline; then its worker is killed. Where calls hang and compute for ever, the greediest of them are held (stopped)
+while others wait for the processors. No torch here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from rl.reward_calls import (
     Modules,
 )
 from rl.reward_forms import Failed
-from rl.reward_tasks import MODULES, Patience, Result, Task, Ticket, Typical, Worker
+from rl.reward_tasks import FRESH_CPU_S, MODULES, Patience, Result, Task, Ticket, Typical, Worker
 from rl.reward_terms import RewardTerm
 from rl.reward_worker import FORK, HEARTBEAT_S, MESSAGE, READY, Limits, Setup
 
@@ -48,8 +48,9 @@ IMPORT_DEADLINE_S = 60.0  # for the imports that a call does: they do not count 
 ENDED_WITHIN_S = 1.0  # after its pipe has closed we should know how a worker ended
 BLOCKED_AFTER_S = 15 * HEARTBEAT_S  # an event loop that does not answer
 OVERBOOKED_FOR_S = 1.0  # after a call was passed by; see Pool._num_wanted
-LOOK_AGAIN_AFTER_S = 0.003  # at a call that takes long and has not had much of the processor
+LOOK_AGAIN_AFTER_S = 0.001  # at the earliest, at a call that takes long and has not had much of the processor
 LOOK_EVERY_S = 0.02  # at what slow calls take of the processors
+SLICE_S = 0.02  # of a processor, for a held call
 FORK_AGAIN_AFTER_S = 0.5
 MAX_ALONE = 8  # suspects at once
 MAX_PASSED_BY = 128  # slow calls at once
@@ -77,6 +78,7 @@ class Pool:
         self._suspects: deque[Task] = deque()  # one of these took an event loop down: each is tried in one of its own
         self._typical = {number: Typical() for number in terms}
         self._passed_by_at = -OVERBOOKED_FOR_S  # the last time
+        self._num_passed_by = 0
         self._patience = Patience()
         self._thread = threading.Thread(target=self._mind, name="reward-pool", daemon=True)
         self._thread.start()
@@ -110,7 +112,10 @@ class Pool:
         self._wake()
 
     def _wake(self) -> None:
-        with self._wakeup_lock, contextlib.suppress(BlockingIOError):
+        with (
+            self._wakeup_lock,
+            contextlib.suppress(BlockingIOError, BrokenPipeError),
+        ):  # full, or nobody reads it any more
             if self._wakeup_write >= 0:
                 os.write(self._wakeup_write, b"x")
 
@@ -162,7 +167,7 @@ class Pool:
         self._check_template(now)
         for worker in list(self.workers):
             self._check(worker, now)
-        self._demote()
+        self._hold_or_release()
         if self._ready:
             self._assign()
 
@@ -344,7 +349,11 @@ class Pool:
             call, task = worker.pending.pop(message.number)
             seconds = message.ended - message.started
             task.ticket.put(call.number, Result(message.outcomes, seconds))
-            self._typical[call.term].add(seconds / len(call.places), message.cpu_s / len(call.places))
+            if not worker.fresh:
+                self._typical[call.term].add(seconds / len(call.places), message.cpu_s / len(call.places))
+            worker.fresh = False
+            self._patience.spend(-worker.charged_s)
+            worker.charged_s = 0.0
             worker.imports_end_at = message.ended + IMPORT_DEADLINE_S
             worker.begin_call(message.ended)
             self._finish(worker)
@@ -352,7 +361,7 @@ class Pool:
             assert isinstance(message, Alive | Answer), message
 
     def _finish(self, worker: Worker) -> None:
-        if not worker.pending and worker.passed_by:  # it may have been demoted, which takes privileges to undo
+        if not worker.pending and worker.passed_by:  # it may have been held, and to undo SCHED_IDLE takes privileges
             self._remove(worker)
 
     # Deadlines
@@ -369,10 +378,10 @@ class Pool:
                 due.append(worker.heard_at + BLOCKED_AFTER_S)
             elif worker.pending:
                 due.append(self._cut_at(worker))
-                if worker.passed_by and not worker.demoted:
-                    due.append(now + LOOK_EVERY_S)
                 if self._may_pass_by(worker):
                     due.append(self._pass_by_at(worker))
+        if self._num_passed_by and self._all_are_busy():
+            due.append(now + LOOK_EVERY_S)
         return max(0.0, min(due) - now) if due else None
 
     def _check(self, worker: Worker, now: float) -> None:
@@ -409,20 +418,22 @@ class Pool:
             and bool(worker.pending)
             and (len(worker.pending) > 1 or bool(self._waiting))
             and MODULES.number not in worker.pending
-            and sum(other.passed_by for other in self.workers) < MAX_PASSED_BY
+            and self._num_passed_by < MAX_PASSED_BY
         )
 
     def _is_slow(self, worker: Worker, now: float) -> bool:
         """A call that sleeps is judged by its time, one that computes by that of the processor: it may have to wait."""
         if not self._drain(worker) or not self._may_pass_by(worker) or now < self._pass_by_at(worker):
             return False
-        worker.look_again_at = now + LOOK_AGAIN_AFTER_S
-        return worker.call_cpu_s > self._too_much_cpu_s(worker) or not _is_running(worker.pid or 0)
+        still_s = self._too_much_cpu_s(worker) - worker.call_cpu_s
+        worker.look_again_at = now + max(LOOK_AGAIN_AFTER_S, still_s)
+        return still_s < 0 or not _is_running(worker.pid or 0)
 
     def _too_much_cpu_s(self, worker: Worker) -> float:
         assert worker.first is not None
         call, _ = worker.first
-        return self._typical[call.term].too_much_cpu_s * len(call.places)
+        fresh_s = FRESH_CPU_S if worker.fresh else 0.0
+        return self._typical[call.term].too_much_cpu_s * len(call.places) + fresh_s
 
     def _pass_by_at(self, worker: Worker) -> float:
         assert worker.first is not None
@@ -433,22 +444,51 @@ class Pool:
     def _pass_by(self, worker: Worker) -> None:
         """The slow call stays; the rest goes to a new worker."""
         worker.passed_by = True
+        self._num_passed_by += 1
         if not _is_running(worker.pid or 0):
             self._passed_by_at = time.monotonic()
         self._hand_on(worker)
 
-    def _demote(self) -> None:
+    def _hold_or_release(self) -> None:
         """While the slow calls together take more of the processors than there is patience for, the greediest of them
-        gets no more than what the others leave; but not one that is slow only because it had to wait."""
-        slow = {worker: worker.call_cpu_s for worker in self.workers if worker.passed_by and not worker.demoted}
-        while slow and sum(slow.values()) > self._patience.left_s:
-            worker = max(slow, key=lambda worker: slow[worker])
-            if slow[worker] < self._too_much_cpu_s(worker):
+        is held; but not one that is slow only because it had to wait. As patience grows back, and where processors are
+        free, those that are held go on, each in its turn."""
+        if not self._num_passed_by:
+            return
+        slow = [worker for worker in self.workers if worker.passed_by]
+        held = sorted((worker for worker in slow if worker.held), key=lambda worker: worker.held_at)
+        if not self._all_are_busy():
+            for worker in held:
+                self._release(worker)
+            for worker in slow:
+                worker.count_from_now()
+            return
+        takes_s = {worker: worker.uncounted_cpu_s for worker in slow if not worker.held}
+        while takes_s and sum(takes_s.values()) > self._patience.left_s:
+            worker = max(takes_s, key=lambda worker: takes_s[worker])
+            if worker.call_cpu_s < self._too_much_cpu_s(worker):
                 return
-            self._patience.spend(slow.pop(worker))
-            worker.demoted = True
-            with contextlib.suppress(OSError):
-                os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
+            worker.charged_s += takes_s[worker]
+            self._patience.spend(takes_s.pop(worker))
+            self._hold(worker)
+        if held and sum(takes_s.values()) + SLICE_S < self._patience.left_s:
+            self._release(held[0])
+
+    def _all_are_busy(self) -> bool:
+        """Whether a slow call takes from others."""
+        return bool(self._waiting) or sum(bool(one.pending) for one in self._regular()) >= self.num_workers
+
+    def _hold(self, worker: Worker) -> None:
+        worker.held, worker.held_at = True, time.monotonic()
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
+            os.kill(worker.pid or 0, signal.SIGSTOP)
+
+    def _release(self, worker: Worker) -> None:
+        worker.held = False
+        worker.count_from_now()
+        with contextlib.suppress(OSError):
+            os.kill(worker.pid or 0, signal.SIGCONT)
 
     def _hand_on(self, worker: Worker) -> None:
         """All but the first pending call go back, before all that wait."""
@@ -461,8 +501,8 @@ class Pool:
     def _cut(self, worker: Worker) -> None:
         assert worker.first is not None
         call, task = worker.first
-        if worker.passed_by and not worker.demoted:
-            self._patience.spend(worker.call_cpu_s)
+        if worker.passed_by and not worker.held:
+            self._patience.spend(worker.uncounted_cpu_s)
         self._fail(worker, "timeout", f"no value within {self._allowed_s(call, task):g} s")
 
     def _died(self, worker: Worker, ending: str, *, blame: bool = True) -> None:
@@ -498,6 +538,7 @@ class Pool:
     def _remove(self, worker: Worker) -> None:
         """Kills it and all that its rewards have started, in its process group."""
         self.workers.remove(worker)
+        self._num_passed_by -= worker.passed_by
         if worker.closed_at is None:
             self._selector.unregister(worker.connection.socket)
         worker.connection.close()

@@ -15,8 +15,10 @@ from rl.reward_forms import Outcome
 
 PASS_BY_AFTER_S = 0.005  # at least; see Typical
 TYPICAL_FACTOR = 1.5
-CPU_FACTOR = 1.2
-PATIENCE_S = 0.3  # see Patience
+SPREAD_FACTOR = 2.0
+CPU_MARGIN_S = 0.0015
+FRESH_CPU_S = 0.006  # more, for the first call after a fork, which copies the pages that it writes to
+PATIENCE_S = 0.2  # see Patience
 PATIENCE_FRACTION = 0.05  # of a processor
 MODULES = Call(-1, -1, (), {})  # stands for the answer to a job without calls
 
@@ -76,11 +78,11 @@ class Task:
 
 
 class Typical:
-    """How long a call of a term usually takes: what nine of its last calls in ten did not exceed."""
+    """How long a call of a term usually takes, by its last 400, and from when on a call takes too long."""
 
     def __init__(self) -> None:
-        self._calls: deque[tuple[float, float]] = deque(maxlen=50)  # seconds, and of the processor
-        self._quantiles: tuple[float, float] | None = None
+        self._calls: deque[tuple[float, float]] = deque(maxlen=400)  # seconds, and of the processor
+        self._quantiles: list[tuple[float, float]] | None = None  # in each column the middle one, and that of 99 %
 
     def add(self, seconds: float, cpu_s: float) -> None:
         self._calls.append((seconds, cpu_s))
@@ -89,20 +91,21 @@ class Typical:
     @property
     def pass_by_after_s(self) -> float:
         """Seconds after which a call that sleeps takes too long: at once, for a term whose calls compute."""
-        computes = self._quantile(1) > 0.5 * self._quantile(0)
-        return PASS_BY_AFTER_S if computes else max(PASS_BY_AFTER_S, TYPICAL_FACTOR * self._quantile(0))
+        (_, high_s), (_, high_cpu_s) = self._middle_and_high()
+        return PASS_BY_AFTER_S if high_cpu_s > 0.5 * high_s else max(PASS_BY_AFTER_S, TYPICAL_FACTOR * high_s)
 
     @property
     def too_much_cpu_s(self) -> float:
-        """Processor time after which a call that computes takes too long."""
-        return PASS_BY_AFTER_S / 2 + CPU_FACTOR * self._quantile(1)
+        """Processor time after which a call that computes takes too long: the more, the more the calls differ."""
+        _, (middle, high) = self._middle_and_high()
+        return high + SPREAD_FACTOR * (high - middle) + CPU_MARGIN_S
 
-    def _quantile(self, column: int) -> float:
+    def _middle_and_high(self) -> list[tuple[float, float]]:
         if self._quantiles is None:
-            columns = zip(*self._calls, strict=True) if self._calls else ([0.0], [0.0])
-            first, second = (sorted(values)[len(self._calls) * 9 // 10] for values in columns)
-            self._quantiles = first, second
-        return self._quantiles[column]
+            count = len(self._calls)
+            columns = [sorted(column) for column in zip(*self._calls, strict=True)] or [[0.0], [0.0]]
+            self._quantiles = [(column[count // 2], column[count * 99 // 100]) for column in columns]
+        return self._quantiles
 
 
 @dataclass(slots=True, eq=False)
@@ -113,13 +116,17 @@ class Worker:
     pid: int | None = None  # not known yet
     pending: dict[int, tuple[Call, Task]] = field(default_factory=dict)  # number -> call not answered yet, in order
     begun: bool = False  # has taken its task
+    fresh: bool = True  # has not done a call yet
     busy_since: float = 0.0  # when its first pending call began
     imports_end_at: float = 0.0
     heard_at: float = 0.0
     alone: bool = False  # does calls one by one, of which any may take it down
     passed_by: bool = False
-    demoted: bool = False  # gets what the others leave of the processors
+    held: bool = False  # stopped while others wait
+    held_at: float = 0.0
+    charged_s: float = 0.0  # patience that was spent on it
     cpu_before_s: float = 0.0  # its processor time when its first pending call began
+    counted_cpu_s: float = 0.0  # that part of its processor time which no patience is spent on any more
     look_again_at: float = 0.0  # at whether that call is to be passed by
     closed_at: float | None = None  # its pipe has ended: how it ended is to come
 
@@ -130,6 +137,14 @@ class Worker:
 
     def begin_call(self, at: float) -> None:
         self.busy_since, self.cpu_before_s = at, cpu_s(self.pid)
+        self.counted_cpu_s = self.cpu_before_s
+
+    @property
+    def uncounted_cpu_s(self) -> float:
+        return cpu_s(self.pid) - self.counted_cpu_s
+
+    def count_from_now(self) -> None:
+        self.counted_cpu_s = cpu_s(self.pid)
 
     @property
     def first(self) -> tuple[Call, Task] | None:

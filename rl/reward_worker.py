@@ -45,6 +45,7 @@ READY = "ready"  # the template has imported the rewards; any other text is why 
 FORK = b"F"  # comes with a socket: the new worker's end
 MESSAGE = b"M"  # on the template's pipe: a pickled message follows
 HEARTBEAT_S = 1.0
+LIBC = ctypes.CDLL(None)  # once, not in each fork
 CPU_GRACE_S = 120.0  # beyond the deadline, imports and first calls included, before the kernel ends a lost worker
 
 
@@ -177,7 +178,7 @@ def die_with(parent: int) -> None:
     """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+        LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before we could ask
         os._exit(1)
 

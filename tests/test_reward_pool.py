@@ -18,6 +18,7 @@ import pytest
 
 from data.problem import Problem, ask
 from rl.experience import Group
+from rl.reward_pool import Pool
 from rl.scoring import RewardBroken, Scorer, reward_terms
 
 USER_FILE = """
@@ -45,7 +46,7 @@ def told(problem, completion):
 
 def works(problem, completion):
     end = time.thread_time() + 0.001 * len(completion.text)
-    while time.thread_time() < end:
+    while time.thread_time() < end or completion.text == "for ever":
         pass
     return 1.0
 
@@ -80,7 +81,7 @@ def no_such_module(problem, completion):
 
 def long_first_call(problem, completion, seconds=[6.0]):
     end = time.thread_time() + seconds.pop() if seconds else 0
-    while time.thread_time() < end:
+    while time.thread_time() < end or completion.text == "for ever":
         pass
     return 1.0
 
@@ -353,6 +354,17 @@ def test_a_call_that_is_only_slow_is_not_starved_by_processes_that_take_all_proc
             process.kill()
             process.wait()
     assert [failure for groups in scored for group in groups for failure in group.failures] == []
+
+
+def test_a_call_that_was_held_for_others_goes_on_when_they_are_done(user_file, group_of, monkeypatch):
+    held = []
+    monkeypatch.setattr(Pool, "_hold", lambda pool, worker, hold=Pool._hold: (held.append(worker), hold(pool, worker)))
+    texts = ["aa"] * 20 + ["for ever"] * 4 + ["a" * 600] + ["aa"] * 200
+    with Scorer(terms_of(user_file, "works"), workers=1, deadline_s=6.0) as scorer:
+        scorer.score([group_of(*["aa"] * 20)])
+        (scored,) = scorer.score([group_of(*texts)])
+    assert len(held) >= 5  # those that never end, and the long one
+    assert scored.states("works") == tuple("timeout" if text == "for ever" else "ok" for text in texts)
 
 
 # What a maintainer tried
