@@ -15,7 +15,7 @@ MAX_STEPS = 10_000  # nodes evaluated within sums, functions counted as 20
 BUDGET = "@budget"
 RECIPROCAL = {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}
 OF_RECIPROCAL = {"arcsec": "arccos", "arccsc": "arcsin"}
-INTEGER_CALLS = ("sum", "prod", "gcd", "lcm", "mod")
+INTEGER_CALLS = ("sum", "prod", "gcd", "lcm", "mod", "f:!!")
 
 Env = dict[str, Any]
 
@@ -72,6 +72,8 @@ def call(node: Call, env: Env, field: Floats) -> Any:
     x = args[0]
     if name in FLOAT_FUNCTIONS:
         return field.call(name, x)
+    if name == "f:!!":
+        return double_factorial(x, field)
     if name.startswith("f:"):
         return unknown_function(name, args, field)
     if name == "cis":
@@ -144,6 +146,16 @@ def factorial(x: Any, field: Floats) -> Any:
     if field.exact and real >= 0 and x == int(real):
         return field.num(Fraction(math.factorial(int(real))))
     return field.gamma(x + 1)
+
+
+def double_factorial(x: Any, field: Floats) -> Any:
+    """n!! = n (n - 2) (n - 4) ..., of a whole number; -1!! = 0!! = 1."""
+    if abs(x) > MAX_FACTORIAL:
+        raise TooLargeError
+    real = real_part(x, field)
+    if real != int(real) or real < -1:
+        raise UndefinedError
+    return field.num(Fraction(math.prod(range(int(real), 0, -2))))
 
 
 def integers(name: str, args: list[Any], field: Floats) -> Any:

@@ -110,6 +110,12 @@ BRACKETS = {
     "FiniteSet": ("\\{", "\\}"), "Matrix": ("", ""), "Interval": ("[", "]"), "Interval.open": ("(", ")"),
     "Interval.Lopen": ("(", "]"), "Interval.Ropen": ("[", ")"),
 }  # fmt: skip
+TRANSPOSE = re.compile(r"\^\s*(?:\\(?:top|intercal)(?![a-zA-Z])|\{\s*\\(?:top|intercal)\s*\})")
+EVENTS = re.compile(  # P(A | B) =, a label
+    r"(?<![a-zA-Z\\])P\s*(?:\\left)?\(\s*([A-Z]'?(?:\s*(?:\\cap|\\cup|\\mid|\|)\s*[A-Z]'?){1,3})\s*(?:\\right)?\)\s*="
+)
+GIVEN = re.compile(r"\\mid|\|")
+OUT_OF = re.compile(rf"([0-9]{{1,9}}){SPACES}(?:\\text\s*\{{)?{SPACES}(?:out of|in){SPACES}\}}?{SPACES}([0-9]{{1,9}})")
 NAMED_ANGLE = re.compile(r"\bm\s*\\angle(?![a-zA-Z])")
 
 
@@ -193,7 +199,12 @@ def rewritten(text: str) -> str:
         text = CHOOSE_RAISED.sub(lambda m: chosen(m[1], m[2] or m[3], m[4] or m[5]), text)
         text = CHOOSE_PLAIN.sub(lambda m: chosen(m[2], m[1], m[3]), text)
         text = CHOOSE_CALL.sub(called, text)
+    if match := OUT_OF.fullmatch(text):
+        text = rf"\frac{{{match[1]}}}{{{match[2]}}}"
+    if "P" in text:
+        text = EVENTS.sub(event, text)
     if "^" in text:
+        text = TRANSPOSE.sub("^T", text)
         text = DEGREE_LETTER.sub(r"^\\circ ", text)
         text = PER_SECOND.sub(r"\1m s", text)
     text = text.replace("per cent", "percent")
@@ -210,6 +221,12 @@ def rewritten(text: str) -> str:
         text = RECURRING.sub(lambda m: recurring(m[1], m[2], m[3] or m[4] or m[5]), text)
         text = ELLIPSIS.sub(ellipsis, text)
     return text
+
+
+def event(match: re.Match[str]) -> str:
+    """The label of a probability, in words that tell P(A | B) from P(A and B)."""
+    words = match[1].replace(r"\cap", " with ").replace(r"\cup", " joined ").replace("'", " not ")
+    return rf"\text{{probability {GIVEN.sub(' given ', words)}}} ="
 
 
 def pythonic(text: str) -> str:

@@ -424,6 +424,8 @@ class Lexer:
         content = self.text[at + 1 : close].strip()
         if name == "mathrm" and content in ("e", "i", "d"):
             self.push("sym" if content == "d" else "const", content)
+        elif name in ("operatorname", "mathrm") and content in ALIASES:
+            self.push("func", ALIASES[content])
         else:
             self.gap = True
             self.run(at + 1, close, in_text=True)

@@ -114,7 +114,9 @@ def meaning(node: Node) -> Meaning | None:
     if components is not None:
         return Value(Group("angle", components))
     if tree.has_call(node, "pm", "mp"):
-        pair = tree.split_signs(node, True), tree.split_signs(node, False)
+        pair: tuple[Node, ...] = (tree.outer_signs(node, True), tree.outer_signs(node, False))
+        if any(tree.has_call(item, "pm", "mp") for item in pair):  # +-sqrt(2 +- sqrt(3)) are four values
+            pair = *(tree.split_signs(item) for item in pair), *(tree.split_signs(item, False) for item in pair)
         return Values(tuple(Value(item) for item in pair))
     return Value(node)
 
@@ -384,6 +386,17 @@ def without_parameter(items: tuple[Node, ...]) -> tuple[list[Node], str]:
 
 
 ALIKE = ({"y", "f()", "f"}, {"y'", "f'()", "f'"})
+
+
+def reordered(first: Value, second: Value) -> Value:
+    """The second value with its components in the first's order: (q, p) = (5, 3) beside (p, q) = (3, 5)."""
+    names, others = (value.name.strip("()").split(",") for value in (first, second))
+    node = second.node
+    if names == others or sorted(names) != sorted(others) or not isinstance(node, Group) or len(names) < 2:
+        return second
+    if len(set(names)) < len(names) or len(node.items) != len(names):
+        return second
+    return Value(Group(node.kind, tuple(node.items[others.index(name)] for name in names)), first.name)
 
 
 def named_alike(first: str, second: str) -> bool:

@@ -253,7 +253,7 @@ class Parser(Primaries):
             if (
                 previous[0] == "num"
                 or (previous[0] == "word" and not isinstance(left, Quantity))
-                or (previous[0] == "sym" and not raised)
+                or (previous[0] == "sym" and not raised and self.peek(1)[1] != "^")  # but n2^{n-1}
             ):
                 raise ParseError("a number right after another")
             return True
@@ -368,6 +368,19 @@ class Parser(Primaries):
         low, high = (tree.ZERO, tree.INFINITY) if sign == "+" else (tree.neg(tree.INFINITY), tree.ZERO)
         return Interval(low, high, False, False)
 
+    def bounded_reals(self) -> Node:
+        r"""\mathbb{R}_{>0}, \mathbb{R}_{\ge 0}, \mathbb{R}_+."""
+        braced = bool(self.accept("{"))
+        op = self.expect("+", "-", ">", ">=", "<", "<=")
+        if op in (">", "<") and self.accept("="):
+            op += "="
+        bound = tree.ZERO if op in ("+", "-") else expression(self.sum())
+        if braced:
+            self.expect("}")
+        if op in ("+", ">", ">="):
+            return Interval(bound, tree.INFINITY, op == ">=", False)
+        return Interval(tree.neg(tree.INFINITY), bound, False, op == "<=")
+
     def degrees(self, node: Node) -> Node:
         """After the sign of degrees: an angle, or with C or F a temperature."""
         if self.kind() in ("sym", "word") and self.value() in (
@@ -388,8 +401,10 @@ class Parser(Primaries):
         return self.group_or_signed(raises=True)
 
     def lowered(self, node: Node) -> Node:
-        """A subscript: part of a variable's name, or the base in which a number is written."""
+        """A subscript: part of a variable's name, or the base in which a number is written; R_{>0} is half the line."""
         self.at += 1
+        if node == NamedSet("R"):
+            return self.bounded_reals()
         parts: list[str] = []
         if self.accept("{"):
             while self.op() != "}":

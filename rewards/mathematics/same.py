@@ -21,6 +21,7 @@ from rewards.mathematics.meaning import (
     as_interval,
     meaning,
     named_alike,
+    reordered,
     several,
 )
 from rewards.mathematics.numeric import constant_value
@@ -134,6 +135,8 @@ def same_value(first: Value, second: Value) -> bool | None:
     for value in (first, second):
         if value.steps and not every(same_node(value.node, step) for step in value.steps):
             return False
+    if first.name.startswith("(") and second.name.startswith("("):
+        second = reordered(first, second)
     if not named_alike(first.name, second.name):
         return relation_of_values(first, second) or inverse_functions(first, second)
     if first.about is not None or second.about is not None:

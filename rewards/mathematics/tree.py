@@ -308,6 +308,14 @@ def replaced(node: Node, old: Node, new: Node) -> Node:
     return rebuild(node, tuple(replaced(part, old, new) for part in parts)) if parts else node
 
 
+def outer_signs(node: Node, upper: bool = True) -> Node:
+    """The tree with each plus-minus that stands in no other read as + or as -; those within it stay."""
+    if isinstance(node, Call) and node.name in ("pm", "mp"):
+        return node.args[0] if (node.name == "pm") == upper else neg(node.args[0])
+    parts = children(node)
+    return rebuild(node, tuple(outer_signs(part, upper) for part in parts)) if parts else node
+
+
 def split_signs(node: Node, upper: bool = True) -> Node:
     """The tree with each plus-minus read as + (or, if not `upper`, as -), each minus-plus the other way."""
     parts = tuple(split_signs(part, upper) for part in children(node))
