@@ -111,7 +111,7 @@ def test_on_two_zero2_ranks_too_of_which_one_is_asked_to_stop(tmp_path, cache):
 
 
 # Dynamic sampling that keeps surplus groups, a curriculum, a filter, larger groups for hard problems, two inner epochs,
-# a mixture: all that a step takes from the steps before it.
+# a mixture, an entropy bonus that keeps to a target: all that a step takes from the steps before it.
 STRATEGIES = (
     "collect.dynamic=true", "collect.outcome=lucky", "collect.oversample=2", "collect.reuse=true",
     "collect.max_age=8", "collect.max_rounds=3", "collect.pass_rate=[0.2,0.9]", "collect.revisit=0.3",
@@ -119,6 +119,8 @@ STRATEGIES = (
     "+rewards.lucky.fn=mine.py:lucky", "data.train.arithmetic.size=24", "+data.train.arithmetic.weight=2",
     "+data.train.more._target_=data.arithmetic.arithmetic", "+data.train.more.split=test", "+data.train.more.size=12",
     "+data.train.more.weight=1", "checkpoint.every=1", "checkpoint.keep=20", "engine=zero2",
+    "+algorithm.entropy_target=5.17", "+algorithm.entropy_coef=0.01", "+algorithm.entropy_delta=0.2",
+    "+algorithm.entropy_coef_max=2.0",  # strong enough that 14 steps cross the target several times
 )  # fmt: skip
 
 
@@ -140,6 +142,9 @@ def test_killed_in_the_middle_of_dynamic_sampling_a_curriculum_and_inner_epochs(
     assert max(row["collect/rounds"] for row in rows) > 1  # the strategies had something to do
     assert max(row["collect/reused_fraction"] for row in rows) > 0
     assert max(row["data/skipped_fraction"] or 0 for row in rows) > 0
+    bonuses = {row["policy/entropy_coef"] for row in rows}
+    assert 0 in bonuses  # above the target
+    assert len(bonuses) > 2
 
     process = start(*SMALL, *STRATEGIES, "steps=14", cwd=parts, **run)
     wait_for_rows(process, parts, 7)
@@ -160,8 +165,12 @@ def test_killed_in_the_middle_of_dynamic_sampling_a_curriculum_and_inner_epochs(
     assert any(path.name.endswith(".dropped.jsonl") for path in recorded)
     for path in recorded:
         assert (parts / "run" / "rollouts" / path.name).read_bytes() == path.read_bytes()
-    one, other = (read_state(directory / "run" / "checkpoints" / "step_14") for directory in (whole, parts))
+    last = [directory / "run" / "checkpoints" / "step_14" for directory in (whole, parts)]
+    one, other = map(read_state, last)
     assert one == other
+    control, again = (json.loads((path / "engine" / "engine.json").read_text())["entropy_control"] for path in last)
+    assert control == again
+    assert control["entropy"] > 0
 
 
 @pytest.mark.slow
