@@ -692,6 +692,25 @@ RIGHT = [
     ("x=1, x=2 or x=3", "1, 2, 3"),
     ("1, 2, or 3", "3, 2, 1"),
     ("x<1, or 2<x<3", r"(-\infty,1)\cup(2,3)"),
+    # the same numbers, cut into other families
+    (r"\frac{\pi}{4}+\frac{k\pi}{2}, k\in\mathbb{Z}", r"\frac{\pi}{4}+k\pi, \frac{3\pi}{4}+k\pi, k\in\mathbb{Z}"),
+    (r"x = k\pi, k\in\mathbb{Z}", r"x=2k\pi \text{ or } x=(2k+1)\pi, k\in\mathbb{Z}"),
+    (r"(-1)^k\frac{\pi}{6}+k\pi, k\in\mathbb{Z}", r"\frac{\pi}{6}+2k\pi,\frac{5\pi}{6}+2k\pi,k\in\mathbb{Z}"),
+    (r"n\equiv 1\pmod 4", r"n \equiv 1, 5 \pmod 8"),
+    (r"n\equiv 1\pmod 4", r"n=4k-3 \text{ for some integer } k"),
+    (r"\{2k : k\in\mathbb{Z}\}", r"\{2n+2 : n\in\mathbb{Z}\}"),
+    # functions by cases
+    ("|x|", r"\begin{cases} x & x\ge0\\ -x & \text{otherwise}\end{cases}"),
+    (r"\begin{cases} x^2 & x<0 \\ x & x \ge 0\end{cases}", r"\begin{cases} x & x>0 \\ x^2 & x \le 0\end{cases}"),
+    (r"\begin{cases}1 & x>0\\ -1 & x<0\end{cases}", r"\frac{x}{|x|}"),
+    # solved for the other variable, bounds with letters
+    ("y = e^x", r"x = \ln y"),
+    (r"y = \frac{x+1}{x-1}", r"x=\frac{y+1}{y-1}"),
+    ("x<a", r"(-\infty,a)"),
+    (r"b\ge x>a", "(a,b]"),
+    (r"\frac{x^3}{3}+C", r"\frac{x^3+C}{3}"),
+    (r"x=2,y=3 \text{ or } x=3,y=2", "(3,2),(2,3)"),
+    ("(2n-1)!!", r"\frac{(2n)!}{2^nn!}"),
 ]
 WRONG = [
     ("0.5", "50"),
@@ -1001,6 +1020,25 @@ WRONG = [
     (r"\sqrt{16}", r"\pm 4"),
     ("4", r"\pm 4"),
     ("x = 1 or x = 2", "x = 1 or x = 2, 7919 + x = 1 or x = 2"),
+    # linear at three integers only
+    (r"x = 15k+7, k\in\mathbb{Z}", r"x = 15k+7+k(k-1)(k-2), k\in\mathbb{Z}"),
+    (r"y=\frac6x", "xy+y(y-1)(y-2)=6"),
+    (r"\frac{\pi}{4}+\frac{k\pi}{2}, k\in\mathbb{Z}", r"\frac{\pi}{4}+k\pi, \frac{2\pi}{3}+k\pi, k\in\mathbb{Z}"),
+    (r"\frac{\pi}{4}+k\pi, k\in\mathbb{Z}", r"\frac{\pi}{4}+\frac{k\pi}{2}, k\in\mathbb{Z}"),
+    (r"n\equiv 1\pmod 4", r"n \equiv 1, 3 \pmod 8"),
+    # one point more or less, another value at it
+    ("|x|", r"\begin{cases} x & x>0\\ -x & x<0\end{cases}"),
+    ("|x|", r"\begin{cases} x & x>0\\ 1 & x=0 \\ -x & x<0\end{cases}"),
+    (r"\begin{cases}1 & x\ge0\\ -1 & x<0\end{cases}", r"\frac{x}{|x|}"),
+    ("y = x^2", r"x = \sqrt y"),
+    (r"y = \sqrt x", "x = y^2"),
+    (r"y = \sin x", r"x = \arcsin y"),
+    ("x<a", r"(-\infty,a]"),
+    ("x>2a", "y>2a"),
+    ("x+C", "x-C"),
+    (r"\frac{x^3}{3}+C", r"\frac{x^3}{3}+Cx"),
+    (r"\begin{pmatrix}1&0\\0&1\end{pmatrix}", "I_3"),
+    ("P(A|B)=0.12", r"P(A\cap B)=0.12"),
 ]
 UNDECIDED = [
     ("3^{10^9}", "3^{1000000000}+1"),

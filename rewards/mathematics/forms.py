@@ -206,7 +206,7 @@ def rewritten(text: str) -> str:
     if "^" in text:
         text = TRANSPOSE.sub("^T", text)
         text = DEGREE_LETTER.sub(r"^\\circ ", text)
-        text = PER_SECOND.sub(r"\1m s", text)
+        text = PER_SECOND.sub(r" \1m s", text)
     text = text.replace("per cent", "percent")
     if "/d" in text:
         text = DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text)
@@ -244,8 +244,8 @@ def chosen(kind: str, n: str, k: str) -> str:
 
 
 def called(match: re.Match[str]) -> str:
-    """C(5, 2), unless the whole text is that and it may be a point: P(5, 2)."""
-    if match[0] == match.string.strip() and match[1] == "P":
+    """C(5, 2), unless the whole text is that and it may be a point: P(5, 2), C(5, 2)."""
+    if match[0] == match.string.strip():
         return match[0]
     return chosen(match[1], match[2], match[3])
 
