@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from data.hub import load_split
+from data.hub import published
 from data.problem import Problem, ask
-from data.rows import checked_limit, load_rows, section, shorten, text_field
+from data.rows import section, shorten, text_field
 
 HOME = "https://github.com/openai/grade-school-math/tree/master/grade_school_math/data"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -22,20 +22,10 @@ def gsm8k(split: str = "train", path: str | None = None, limit: int | None = Non
     The answer is the number after "####" without thousands commas; metadata["solution"] is the worked solution
     before it, without calculator notes. Ids are "gsm8k/train/00017"; `limit` keeps the first rows.
     """
-    return [
-        _problem(row, where, f"gsm8k/{split}/{index:05d}")
-        for index, (where, row) in enumerate(_rows(split, path, limit))
-    ]
-
-
-def _rows(split: str, path: str | None, limit: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    key = f"{section(split)}.gsm8k.path"
-    if path is not None:
-        yield from load_rows(path, key, limit)
-        return
-    instead = f"download {split}.jsonl from {HOME} and give {key}={split}.jsonl"
-    rows = load_split("openai/gsm8k", "main", split, checked_limit(limit, key), instead)
-    yield from ((f"openai/gsm8k {split} row {index}", row) for index, row in enumerate(rows))
+    key = f"{section(split)}.gsm8k"
+    instead = f"download {split}.jsonl from {HOME} and give {key}.path={split}.jsonl"
+    rows = published("openai/gsm8k", split, config="main", path=path, key=key, limit=limit, instead=instead)
+    return [_problem(row, where, f"gsm8k/{split}/{index:05d}") for index, (where, row) in enumerate(rows)]
 
 
 def _problem(row: Mapping[str, Any], where: str, id: str) -> Problem:

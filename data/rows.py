@@ -1,4 +1,4 @@
-"""Rows of JSON Lines files and hub data sets, and what is wrong with the rows that cannot be used."""
+"""Rows of files and hub data sets, and what is wrong with the rows that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ ROLES = ("system", "user", "assistant")
 
 
 def load_rows(path: str | Path, key: str, limit: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row of a JSONL file with where it stands, ("train.jsonl line 3", {...}); blank lines are skipped.
+    """Each row of a file with where it stands, ("train.jsonl line 3", {...}).
 
-    `key` is the recipe key that named the file; it is what an error about the file tells the user to change.
+    FILE.parquet and FILE.json (one array of objects) are read as such, every other name as JSON Lines, where blank
+    lines are skipped. `key` is the recipe key that named the file; it is what an error about the file tells the user
+    to change.
     """
     found = False
     for row in islice(_parse(existing_file(path, key)), checked_limit(limit, key)):
@@ -35,7 +37,7 @@ def existing_file(path: str | Path, key: str) -> Path:
     """The path as a file that exists, "~" expanded."""
     file = Path(path).expanduser()
     if file.is_dir():
-        raise ValueError(f"{key}={path} is a directory; name the JSONL file in it")
+        raise ValueError(f"{key}={path} is a directory; name the file in it")
     if file.exists() and not file.is_file():
         raise ValueError(f"{key}={path} is a device or a pipe; name an ordinary file, which can be read again")
     if not file.is_file():
@@ -51,6 +53,43 @@ def checked_limit(limit: int | None, key: str) -> int | None:
 
 
 def _parse(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    match file.suffix:
+        case ".parquet":
+            return _parse_parquet(file)
+        case ".json":
+            return _parse_array(file)
+        case _:
+            return _parse_lines(file)
+
+
+def _parse_parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    from pyarrow import ArrowException  # comes with the datasets library; half a second, and most runs read JSON Lines
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        index = 0
+        for batch in ParquetFile(file).iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                yield f"{file} row {index}", row
+                index += 1
+    except ArrowException as error:
+        raise ValueError(f"{file} cannot be read as parquet: {error}") from error
+
+
+def _parse_array(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        rows = json.loads(file.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: not JSON ({error}); a file of one object a line is named .jsonl") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{file} must hold an array of objects, found {type(rows).__name__}")
+    for index, row in enumerate(rows):
+        yield f"{file} row {index}", checked_row(row, f"{file} row {index}")
+
+
+def _parse_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -66,6 +105,11 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error.msg} at column {error.colno}): {shorten(line)}") from error
+    return checked_row(row, where)
+
+
+def checked_row(row: object, where: str) -> dict[str, Any]:
+    """The row, if it is an object."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a row must be a JSON object, found {type(row).__name__}: {shorten(row)}")
     return row
@@ -118,6 +162,14 @@ def field(row: Mapping[str, Any], name: str, where: str) -> Any:
     if name not in row:
         raise ValueError(f"{where}: no column {name!r}; the row has {', '.join(map(repr, row)) or 'none'}")
     return row[name]
+
+
+def mapping_field(row: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    """The columns within column `name`."""
+    value = field(row, name, where)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: {name!r} must be an object, found {type(value).__name__}: {shorten(value)}")
+    return value
 
 
 def without(row: Mapping[str, Any], used: Iterable[str]) -> dict[str, Any]:
