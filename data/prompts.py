@@ -18,6 +18,7 @@ from data.problem import Message, Problem
 from rl.experience import Prompt
 
 TEMPLATES = ("chat", "r1_zero", "few_shot", "none")
+QUESTION = "{question}"
 
 # Table 1 of DeepSeek-R1 (arXiv:2501.12948), word for word: what R1-Zero learned from.
 R1_ZERO = (
@@ -39,6 +40,7 @@ class PromptBuilder:
     template: str  # one of TEMPLATES
     max_tokens: int  # data.max_prompt_tokens
     system: str | None = None  # instruction before the question; a problem's own system message comes first
+    wording: str = QUESTION  # how the question is put: a text with {question} in it
     prefill: str = ""  # text that starts every answer, "<think>"; it becomes Prompt.prefix
     examples: Sequence[Example] = ()  # of few_shot
 
@@ -54,6 +56,10 @@ class PromptBuilder:
             )
         if self.template == "r1_zero" and self.system:
             raise ValueError("data.template=r1_zero brings its own instruction; set data.system=null")
+        if self.wording.count(QUESTION) != 1:
+            raise ValueError(f"data.wording needs {QUESTION} once, where the question goes, got {self.wording!r}")
+        if self.wording != QUESTION and self.template == "few_shot":
+            raise ValueError("data.template=few_shot words questions as its examples do; leave data.wording out")
         if self.examples and self.template != "few_shot":
             raise ValueError(f"examples are read by data.template=few_shot only, got data.template={self.template}")
         if self.max_tokens < 1:
@@ -86,12 +92,12 @@ class PromptBuilder:
             case "chat":
                 return self._chat(problem)
             case "r1_zero":
-                question = _only_question(problem, self.template).removesuffix(".")
-                text, gap = R1_ZERO.replace("{question}", question), " "
+                question = self._worded(_only_question(problem, self.template)).removesuffix(".")
+                text, gap = R1_ZERO.replace(QUESTION, question), " "
             case "few_shot":
                 text, gap = self._few_shot(_only_question(problem, self.template)), " "
             case _:
-                text, gap = self._instructed(_only_question(problem, self.template)), ""
+                text, gap = self._instructed(self._worded(_only_question(problem, self.template))), ""
         return (text + gap + self.prefill if self.prefill else text), self.prefill
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -112,13 +118,17 @@ class PromptBuilder:
         return [*ids, self.tokenizer.eos_token_id]
 
     def _chat(self, problem: Problem) -> tuple[str, str]:
-        text = self._apply_chat_template(self._with_system(problem.messages), problem.id)
+        asked: Message = {"role": "user", "content": self._worded(problem.question)}
+        text = self._apply_chat_template(self._with_system([*problem.messages[:-1], asked]), problem.id)
         opened = OPENED_THINKING.search(text)
         if opened is None:
             return text + self.prefill, self.prefill
         # "<think>" twice would be a thought within a thought.
         added = self.prefill.removeprefix("<think>").lstrip() if self.prefill.startswith("<think>") else self.prefill
         return text + added, opened[0] + added
+
+    def _worded(self, question: str) -> str:
+        return self.wording.replace(QUESTION, question)
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         if not self.system or messages[0]["role"] == "system":

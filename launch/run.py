@@ -268,6 +268,7 @@ def read_inputs(config: TrainConfig, base: str) -> Inputs:
         template=config.data.template,
         max_tokens=config.data.max_prompt_tokens,
         system=config.data.system,
+        wording=config.data.wording,
         prefill=config.data.prefill,
         examples=examples,
     )

@@ -227,6 +227,7 @@ class CollectConfig:
 class DataConfig:
     template: str = "chat"
     system: str | None = None
+    wording: str = "{question}"  # what the user's message says; papers add "Please reason step by step" and such
     prefill: str = ""  # text with which the template opens the answer, "<think>" for example
     few_shot: int = 0  # worked examples of the few_shot template, from the first training problems
     max_prompt_tokens: int = 1024  # longer prompts are counted and left out at the start

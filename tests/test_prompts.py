@@ -86,6 +86,26 @@ def test_none_is_the_question_itself(problem):
 
 
 @pytest.mark.parametrize(
+    ("template", "wording", "text"),
+    [
+        ("chat", "{question} Think!", "<|im_start|>user\nFind {x}. Think!<|im_end|>\n<|im_start|>assistant\n"),
+        ("none", "Q: {question}\nA:", "Q: Find {x}.\nA:"),
+        ("r1_zero", "{question} In a \\boxed{}.", r"User: Find {x}. In a \boxed{}. Assistant:"),
+    ],
+)
+def test_wording_goes_around_the_question_in_every_template(template, wording, text):
+    assert builder(template, wording=wording).render(replace_question("Find {x}."))[0].endswith(text)
+
+
+def test_wording_is_for_the_last_turn_of_a_conversation():
+    text, _ = builder("chat", wording="{question}!").render(
+        conversation(("user", "a"), ("assistant", "b"), ("user", "c"))
+    )
+    assert "user\na<|im_end|>" in text
+    assert "user\nc!<|im_end|>" in text
+
+
+@pytest.mark.parametrize(
     ("template", "end"),
     [
         ("chat", "<|im_start|>assistant\n<think>"),
@@ -198,6 +218,9 @@ def test_problems_that_are_too_long_are_dropped_at_start_in_order():
         ({"template": "chat", "tokenizer": make_tokenizer(None)}, r"data\.template=chat needs .* chat template"),
         ({"template": "r1_zero", "system": "Think."}, r"set data\.system=null"),
         ({"template": "chat", "examples": (Example("a", "b"),)}, r"read by data\.template=few_shot only"),
+        ({"template": "none", "wording": "Think."}, r"data\.wording needs {question} once, .* got 'Think\.'"),
+        ({"template": "none", "wording": "{question}{question}"}, r"data\.wording needs {question} once"),
+        ({"template": "few_shot", "wording": "{question}!"}, r"leave data\.wording out"),
         ({"template": "none", "max_tokens": 0}, r"data\.max_prompt_tokens must be at least 1, got 0"),
     ],
 )
