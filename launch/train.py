@@ -36,7 +36,8 @@ def main(config: DictConfig) -> None:
 def help_text(overrides: list[str]) -> str:
     """What this program takes; with a recipe, all its keys."""
     lines = [(__doc__ or "").strip(), "", "Recipes:"]
-    lines += [f"    {name:<18}{summary}" for name, summary in summaries().items()]
+    width = 2 + max(map(len, summaries()))
+    lines += [f"    {name:<{width}}{summary}" for name, summary in summaries().items()]
     if overrides:
         lines += ["", OmegaConf.to_yaml(compose_recipe(overrides))]
     return "\n".join(lines)

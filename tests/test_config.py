@@ -30,8 +30,8 @@ def refusal(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["recipe=grpo_tny"], "there is no recipe 'grpo_tny'. Did you mean grpo_tiny? There are: grpo_countdown"),
-        (["steps=3"], "name a recipe: recipe=<name>. There are: grpo_countdown"),
+        (["recipe=grpo_tny"], "there is no recipe 'grpo_tny'. Did you mean grpo_tiny? There are: cispo_math"),
+        (["steps=3"], "name a recipe: recipe=<name>. There are: cispo_math"),
         (["recipe=grpo_tiny", "optimizer.lrr=1"], "no key optimizer.lrr in this recipe. Did you mean optimizer.lr?"),
         (["recipe=grpo_tiny", "otpimizer.lr=1"], "no key otpimizer.lr in this recipe. Did you mean optimizer.lr?"),
         (["recipe=grpo_tiny", "engine=zero9"], "there is no engine 'zero9'. Did you mean zero"),
@@ -210,7 +210,8 @@ def test_a_typo_is_found_before_torch_is_imported(typo):
 def test_help_lists_the_recipes_and_the_keys_of_one():
     code, output, _ = run("--help", "recipe=grpo_tiny")
     assert code == 0
-    assert "grpo_countdown    Countdown" in output
+    assert "    grpo_countdown       Countdown" in output
+    assert "    deepscaler_1.5b_16k  DeepScaleR" in output
     assert set(summaries()) <= set(output.split())
     assert "warmup_steps: 5" in output
 
