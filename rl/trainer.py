@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rl import checkpoint, distributed
@@ -30,6 +28,7 @@ from rl.outcome import without_truncated
 from rl.record import write_rollouts
 from rl.rollout import ProvesWeights, RolloutEngine
 from rl.scoring import RewardBroken
+from rl.stopping import StopSignals
 from rl.tracking import Tracker
 from rl.update import update
 
@@ -60,7 +59,7 @@ class Run:
         self.directory, self.config, self.tracker, self.console = directory, config, tracker, console
         self.next_step = 0
         self._seconds: dict[str, float] = defaultdict(float)
-        self._asked_to_stop = False
+        self.stopping = StopSignals(self._say_stopping)
 
     @contextlib.contextmanager
     def time(self, phase: str) -> Iterator[None]:
@@ -77,27 +76,9 @@ class Run:
         self._seconds.clear()
         return tally
 
-    @contextlib.contextmanager
-    def stopping_at_signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM or SIGUSR1 (Slurm's warning) end the run after the step in progress, with a checkpoint."""
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        earlier = {number: signal.signal(number, self._ask_to_stop) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._asked_to_stop:
-            raise KeyboardInterrupt
-        if self.console is not None and not self._asked_to_stop:
+    def _say_stopping(self) -> None:
+        if self.console is not None:
             self.console.say("stopping after this step, with a checkpoint (Ctrl-C again: at once, without one)")
-        self._asked_to_stop = True
-
-    def must_stop(self) -> bool:
-        """Collective: whether any rank was asked to stop."""
-        return any(distributed.gather(self._asked_to_stop))
 
 
 def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
@@ -105,7 +86,7 @@ def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
     also when a reward or the sampling fails on any rank."""
     sync(parts, parts.policy.step)
     finished = True
-    with run.stopping_at_signals():
+    with run.stopping:
         for step in range(run.next_step, config.steps):
             try:
                 if _is_due(step, config.eval.every) or step == 0:
@@ -114,7 +95,7 @@ def train(config: TrainConfig, parts: Parts, run: Run) -> bool:
             except distributed.FailedTogether:
                 save(config, parts, run)
                 raise
-            if run.must_stop():
+            if run.stopping.asked():
                 finished = False
                 break
             if _is_due(run.next_step, config.checkpoint.every):
