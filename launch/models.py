@@ -28,6 +28,8 @@ from rl.policy import check_model_path, compile_layers, load_model, local_or_hub
 from rl.routers import FAMILIES as MOE_FAMILIES
 
 SAY_EVERY = 50  # steps of a cold start
+MODEL_FILES = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")  # that decide what a model writes
+PROBES, PROBE_BYTES = 256, 1 << 16  # blocks of a file that tell it from another
 
 
 def cache() -> Path:
@@ -115,6 +117,26 @@ def contents(path: str) -> list[tuple[str, int, int]]:
     directory = Path(local_or_hub(path))
     files = sorted(file for file in directory.glob("*") if file.is_file()) if directory.is_dir() else []
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def fingerprint(path: str) -> str:
+    """Of a model directory's contents: other weights, another fingerprint, wherever it lies. A hub name's is the name.
+
+    Hashes the size of each file and up to PROBES blocks spread over it. Training moves all weights: no block of theirs
+    stays as it was.
+    """
+    directory = Path(local_or_hub(path))
+    if not directory.is_dir():
+        return path
+    found = hashlib.sha256()
+    for file in sorted(file for file in directory.glob("*") if file.suffix in MODEL_FILES and file.is_file()):
+        size = file.stat().st_size
+        found.update(f"{file.name} {size} ".encode())
+        with file.open("rb") as data:
+            for place in range(0, size, max(PROBE_BYTES, size // PROBES)):
+                data.seek(place)
+                found.update(data.read(PROBE_BYTES))
+    return found.hexdigest()[:16]
 
 
 def cold_start(config: TrainConfig, base: str, prompts: PromptBuilder) -> PolicyEngine:

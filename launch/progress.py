@@ -25,10 +25,10 @@ class Progress:
         if self.rewrites:
             print("\r\033[K", end="", file=self.stream, flush=True)
 
-    def at(self, done: int) -> None:
-        """Cheap: most calls do nothing."""
+    def at(self, done: int, more: str = "") -> None:
+        """Cheap: most calls do nothing. more: words behind the numbers."""
         if time.monotonic() < self.next_at:
             return
         self.next_at = time.monotonic() + EVERY_S[self.rewrites]
         start, end = ("\r\033[K", "") if self.rewrites else ("", "\n")
-        print(f"{start}{self.label} {done:,}/{self.total:,}", end=end, file=self.stream, flush=True)
+        print(f"{start}{self.label} {done:,}/{self.total:,}{more}", end=end, file=self.stream, flush=True)

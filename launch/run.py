@@ -39,14 +39,14 @@ from rl.binding import build
 from rl.checkpoint import Checkpoint
 from rl.collect import Collector
 from rl.collect_state import CollectState, read_state
-from rl.config import TrainConfig, batch_arithmetic, differences, typed
+from rl.config import CollectConfig, TrainConfig, batch_arithmetic, differences, typed
 from rl.console import Console
-from rl.difficulty import Difficulty, read_pass_rates
+from rl.difficulty import Difficulty, check_questions, read_pass_rates
 from rl.engine import PolicyEngine
 from rl.experience import Prompt
 from rl.policy import load_tokenizer
 from rl.scoring import Scorer, reward_terms
-from rl.selection import Position, Stream
+from rl.selection import Position, Stream, in_range
 from rl.tracking import JsonLines, Sink, TensorBoard, Tracker, Wandb
 from rl.trainer import Parts, Run, train
 
@@ -224,8 +224,11 @@ def is_finished(directory: Path, config: TrainConfig, previous: Checkpoint) -> b
 
 
 @contextlib.contextmanager
-def prepared(directory: Path, resolved: Mapping[str, Any]) -> Iterator[None]:
-    """Makes the directory, writes config.yaml, and keeps a second run out of it. ValueError where that cannot be."""
+def prepared(directory: Path, resolved: Mapping[str, Any], key: str = "run.dir") -> Iterator[None]:
+    """Makes the directory, writes config.yaml, and keeps a second run out of it. ValueError where that cannot be.
+
+    key: what a user changes to take another directory.
+    """
     if distributed.rank() != 0:
         yield
         return
@@ -233,14 +236,14 @@ def prepared(directory: Path, resolved: Mapping[str, Any]) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / ".lock").open("a+")
     except OSError as error:
-        raise ValueError(f"run.dir={directory} cannot be written: {error.strerror}; choose another run.dir") from error
+        raise ValueError(f"{key}={directory} cannot be written: {error.strerror}; choose another {key}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
             raise ValueError(
-                f"run.dir={directory} is in use by a run that has not ended, process {lock.read()}; wait or end it"
+                f"{key}={directory} is in use by a run that has not ended, process {lock.read()}; wait or end it"
             ) from error
         lock.truncate(0)
         print(os.getpid(), end="", file=lock, flush=True)
@@ -248,7 +251,7 @@ def prepared(directory: Path, resolved: Mapping[str, Any]) -> Iterator[None]:
         free_bytes = shutil.disk_usage(directory).free
         if free_bytes < MIN_FREE_BYTES:
             raise ValueError(
-                f"run.dir={directory} has {free_bytes >> 20} MB of disk left, a run needs {MIN_FREE_BYTES >> 20} MB"
+                f"{key}={directory} has {free_bytes >> 20} MB of disk left, a run needs {MIN_FREE_BYTES >> 20} MB"
             )
         yield
 
@@ -261,29 +264,38 @@ def read_inputs(config: TrainConfig, base: str) -> Inputs:
     shares = weights(config.data.train)
     data_sets = load_data_sets(config.data.train, "data.train")
     train_problems = [problem for problems in data_sets.values() for problem in problems]
-    tokenizer = load_tokenizer(base)
-    examples = worked_examples(train_problems, config.data.few_shot) if config.data.few_shot else ()
-    prompts = PromptBuilder(
-        tokenizer=tokenizer,
-        template=config.data.template,
-        max_tokens=config.data.max_prompt_tokens,
-        system=config.data.system,
-        wording=config.data.wording,
-        prefill=config.data.prefill,
-        examples=examples,
-    )
+    prompts = prompt_builder(config, base, train_problems)
     kept = fitting(prompts, train_problems, "data.train")
-    held_out = {}
-    for name in config.eval.data:
-        problems = load_problems({name: config.eval.data[name]}, "eval.data")[: config.eval.limit]
-        held_out[name] = [prompts.build(p, i) for i, p in enumerate(fitting(prompts, problems, f"eval.data.{name}"))]
+    held_out = held_out_prompts(config, prompts)
     warn_of_overlap(kept, held_out)
     if shares is None:
         stream: Stream = batches_of(kept, prompts, config)
     else:
         stream = mixture_of(data_sets, kept, shares, prompts, config)
-    difficulty = Difficulty() if config.collect.pass_rates is None else known_before(config.collect.pass_rates, kept)
-    return Inputs(stream=stream, difficulty=difficulty, held_out=held_out, tokenizer=tokenizer, prompts=prompts)
+    difficulty = Difficulty() if config.collect.pass_rates is None else known_before(config.collect, kept)
+    return Inputs(stream=stream, difficulty=difficulty, held_out=held_out, tokenizer=prompts.tokenizer, prompts=prompts)
+
+
+def prompt_builder(config: TrainConfig, base: str, train_problems: list[Problem]) -> PromptBuilder:
+    """What makes prompts of problems; worked examples are the first of data.train."""
+    return PromptBuilder(
+        tokenizer=load_tokenizer(base),
+        template=config.data.template,
+        max_tokens=config.data.max_prompt_tokens,
+        system=config.data.system,
+        wording=config.data.wording,
+        prefill=config.data.prefill,
+        examples=worked_examples(train_problems, config.data.few_shot) if config.data.few_shot else (),
+    )
+
+
+def held_out_prompts(config: TrainConfig, prompts: PromptBuilder) -> dict[str, list[Prompt]]:
+    """Evaluation set -> its prompts."""
+    held_out = {}
+    for name in config.eval.data:
+        problems = load_problems({name: config.eval.data[name]}, "eval.data")[: config.eval.limit]
+        held_out[name] = [prompts.build(p, i) for i, p in enumerate(fitting(prompts, problems, f"eval.data.{name}"))]
+    return held_out
 
 
 def batches_of(problems: list[Problem], prompts: PromptBuilder, config: TrainConfig) -> Batches:
@@ -317,16 +329,33 @@ def mixture_of(
     return mixture
 
 
-def known_before(file: str, problems: list[Problem]) -> Difficulty:
-    """What collect.pass_rates says of these problems; ValueError if it speaks of others only."""
-    read = read_pass_rates(Path(file).expanduser())
+def known_before(settings: CollectConfig, problems: list[Problem]) -> Difficulty:
+    """What collect.pass_rates says of these problems; ValueError if it speaks of others, or leaves none to sample."""
+    file = settings.pass_rates
+    assert file is not None
+    path = Path(file).expanduser()
+    read = read_pass_rates(path)
     known = read.of(problems)
     if not len(known):
         raise ValueError(
             f"collect.pass_rates={file} has {len(read)} problems and none of data.train: "
             "they are told by `source` and `id`, as in rollouts/"
         )
-    say(f"collect.pass_rates: {len(known):,} of {len(problems):,} training problems have a pass rate")
+    check_questions(path, problems)
+    foreign = len(read) - len(known)
+    say(
+        f"collect.pass_rates: {len(known):,} of {len(problems):,} training problems have a pass rate, the others are "
+        "sampled as they come" + (f"; {foreign:,} of the file are not in data.train" if foreign else "")
+    )
+    if settings.pass_rate is not None:
+        rates = [known.rate(problem) for problem in problems]
+        outside = sum(not in_range(rate, settings.pass_rate) for rate in rates)
+        if outside == len(problems) and not settings.revisit:
+            raise ValueError(
+                f"collect.pass_rate={list(settings.pass_rate)} leaves no problem to sample: all {outside} of "
+                f"data.train are outside it by collect.pass_rates={file}; widen it, or set collect.revisit above 0"
+            )
+        say(f"collect.pass_rate={list(settings.pass_rate)}: {outside:,} of {len(problems):,} problems are outside it")
     return known
 
 

@@ -401,6 +401,31 @@ class TrainConfig:
             raise ValueError(f"eval.{error}") from error
 
 
+@dataclass(kw_only=True)
+class SampleConfig:
+    """launch/sample.py: which problems, how many completions of each, and where they go."""
+
+    dir: str | None = None  # null: outputs/<recipe>-samples
+    problems: str = "train"  # or eval: those of eval.data, under eval.sampling
+    limit: int | None = None  # the first so many, in the order in which a run of this seed comes to them
+    completions: int | None = None  # of a problem; null: sampling.completions
+    seed: int | None = None  # of the draws; null: the recipe's, and completions are those of the run's first policy
+    prompts: int | None = None  # sampled between two writes to disk, all ranks together; null: batch.prompts
+
+    def __post_init__(self) -> None:
+        check_choice("sample.problems", self.problems, ("train", "eval"))
+        for name, smallest in (("limit", 1), ("completions", 1), ("seed", 0), ("prompts", 1)):
+            if getattr(self, name) is not None:
+                at_least("sample", self, **{name: smallest})
+
+
+@dataclass(kw_only=True)
+class SampleRun(TrainConfig):
+    """One run of launch/sample.py: a recipe, and what it samples of it."""
+
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+
 def batch_arithmetic(config: TrainConfig, world_size: int) -> str:
     """What a step consists of, in words; ValueError where the ranks cannot share it."""
     prompts, group = config.batch.prompts, config.params.completions
@@ -436,29 +461,34 @@ def batch_arithmetic(config: TrainConfig, world_size: int) -> str:
 # ---------------------------------------------------------------------- from recipes and overrides to a TrainConfig
 
 
+PROGRAMS = {"train": TrainConfig, "sample": SampleRun}  # of launch/, and what each takes
+
+
 def register() -> None:
     """Makes `recipe=NAME` reach recipes/NAME.yaml, and the schema check every key of it."""
     store = ConfigStore.instance()
     quiet = [{"override hydra/job_logging": "disabled"}, {"override hydra/hydra_logging": "disabled"}]
     hydra = {"run": {"dir": "."}, "sweep": {"dir": ".", "subdir": "."}, "output_subdir": None, "job": {"chdir": False}}
-    node = {"defaults": ["schema", {"recipe": "???"}, "_self_", *quiet], "hydra": hydra}
-    store.store(name="schema", node=TrainConfig)
-    store.store(name="train", node=node)
+    for program, schema in PROGRAMS.items():
+        node = {"defaults": [f"{program}_schema", {"recipe": "???"}, "_self_", *quiet], "hydra": hydra}
+        store.store(name=f"{program}_schema", node=schema)
+        store.store(name=program, node=node)
     for file in sorted(RECIPES.glob("*.yaml")):
         store.store(group="recipe", name=file.stem, node=yaml.safe_load(file.read_text()), package="_global_")
 
 
-def compose_recipe(overrides: Sequence[str]) -> DictConfig:
-    """The recipe with its overrides. ValueError with the nearest match for a recipe or key that does not exist."""
+def compose_recipe(overrides: Sequence[str], program: str = "train") -> DictConfig:
+    """The recipe with its overrides, as that program takes it. ValueError with the nearest match for a recipe or key
+    that does not exist."""
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(RECIPES), version_base="1.3"):
         try:
-            return compose("train", overrides=list(overrides))
+            return compose(program, overrides=list(overrides))
         except MissingConfigException as error:
             raise ValueError(_explain_missing(error)) from error
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(_explain_override(error, overrides)) from error
+            raise ValueError(_explain_override(error, overrides, program)) from error
 
 
 def summaries() -> dict[str, str]:
@@ -472,14 +502,14 @@ def _explain_missing(error: MissingConfigException) -> str:
     return f"there is no {group or 'recipe'} {wanted!r}.{nearest(wanted, options)} There are: {', '.join(options)}"
 
 
-def _explain_override(error: Exception, overrides: Sequence[str]) -> str:
+def _explain_override(error: Exception, overrides: Sequence[str], program: str) -> str:
     """Hydra's own words, led by the key that is unknown and the nearest one that is not."""
     words = str(error).split("\nSet the environment variable")[0].strip()
     cause = f": {error.__cause__}".split("\n")[0] if error.__cause__ is not None else ""
     recipe = [override for override in overrides if override.startswith("recipe=")]
     if not recipe:
         return f"name a recipe: recipe=<name>. There are: {', '.join(summaries())}"
-    known = set(flat_keys(compose("train", overrides=recipe)))
+    known = set(flat_keys(compose(program, overrides=recipe)))
     for override in overrides:
         key = override.partition("=")[0]
         if key[:1].isalpha() and key not in known and "/" not in key and key != "recipe":

@@ -2,10 +2,12 @@
 
 A file of them is JSON lines, {"id": ..., "source": ..., "attempts": 8, "right": 3}, a problem a line. It comes from
 launch/sample.py or from the checkpoint of another run (collect/pass_rates.jsonl), and goes into collect.pass_rates.
+Other keys are not read, but for `question`, which tells whether an id still stands for the question that it stood for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -99,6 +101,27 @@ class Difficulty:
         )
         with path.open("w", encoding="ascii") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def question_digest(problem: Problem) -> str:
+    """A short name for what the policy is asked."""
+    asked = json.dumps([dict(message) for message in problem.messages], sort_keys=True)
+    return hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
+
+
+def check_questions(path: Path, problems: Iterable[Problem], key: str = "collect.pass_rates") -> None:
+    """ValueError where a problem of the file, which read_pass_rates has read, is asked something else here.
+
+    Ids are often row numbers: another file, split or seed of a data set has the same ones for other questions.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    asked = {(str(row["source"]), str(row["id"])): row["question"] for row in rows if "question" in row}
+    for problem in problems:
+        if asked.get((problem.source, problem.id)) not in (None, question_digest(problem)):
+            raise ValueError(
+                f"{key}={path} was measured on other problems: {problem.id} of {problem.source} is another question "
+                "in data.train; measure again with launch/sample.py, or name the file that belongs to this data"
+            )
 
 
 def read_pass_rates(path: Path, key: str = "collect.pass_rates") -> Difficulty:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,12 +121,17 @@ def acceptance(rate: float | None, settings: CollectConfig, progress: float) -> 
     """
     if rate is None:
         return 1.0
-    if settings.pass_rate is not None and not settings.pass_rate[0] <= rate <= settings.pass_rate[1]:
+    if settings.pass_rate is not None and not in_range(rate, settings.pass_rate):
         return settings.revisit
     if not settings.curriculum.width:
         return 1.0
     centre = min(1.0, progress) ** settings.curriculum.exponent
     return math.exp(-(((centre - (1 - rate)) / settings.curriculum.width) ** 2) / 2)
+
+
+def in_range(rate: float | None, bounds: Sequence[float]) -> bool:
+    """Whether collect.pass_rate=[lowest, highest] keeps a problem; one without a pass rate it does."""
+    return rate is None or bounds[0] <= rate <= bounds[1]
 
 
 def uniform(seed: int, source: str, place: int) -> float:

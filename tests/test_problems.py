@@ -12,6 +12,7 @@ from data.mixing import Mixture
 from data.problem import Problem, ask
 from launch.problems import load_data_sets, load_problems, weights
 from launch.run import known_before, mixture_of
+from rl.config import CollectConfig
 from rl.experience import Prompt
 
 SUMS = {"_target_": "data.arithmetic.arithmetic", "split": "train", "size": 5}
@@ -72,10 +73,10 @@ def test_pass_rates_of_other_problems_are_left_aside_and_of_others_only_refused(
     path.write_text(
         '{"id": "1", "source": "a", "attempts": 8, "right": 2}\n{"id": "1", "source": "z", "attempts": 8, "right": 2}\n'
     )
-    known = known_before(str(path), problems("a", 3))
+    known = known_before(CollectConfig(pass_rates=str(path)), problems("a", 3))
     assert (len(known), known.rate(problems("a", 3)[1])) == (1, 0.25)
     with pytest.raises(ValueError, match=r"collect\.pass_rates=.* has 2 problems and none of data\.train"):
-        known_before(str(path), problems("b", 3))
+        known_before(CollectConfig(pass_rates=str(path)), problems("b", 3))
 
 
 def test_without_weights_the_order_of_problems_is_the_one_shuffle_of_all():
