@@ -81,7 +81,8 @@ def run_samples(composed: DictConfig, default: Path) -> None:
             scorer = stack.enter_context(Scorer(terms, **vars(config.scoring)))
             scorer.check(prompts[0])
             lineage = lineage_of(config, path, params, prompts)
-            check_lineage(directory, lineage)
+            if distributed.rank() == 0:  # the others come when it may already have been written to
+                check_lineage(directory, lineage)
             stack.enter_context(prepared(directory, resolved, "sample.dir"))
         task = Task(
             directory=directory,
