@@ -1026,6 +1026,9 @@ WRONG = [
     (r"\frac{\pi}{4}+\frac{k\pi}{2}, k\in\mathbb{Z}", r"\frac{\pi}{4}+k\pi, \frac{2\pi}{3}+k\pi, k\in\mathbb{Z}"),
     (r"\frac{\pi}{4}+k\pi, k\in\mathbb{Z}", r"\frac{\pi}{4}+\frac{k\pi}{2}, k\in\mathbb{Z}"),
     (r"n\equiv 1\pmod 4", r"n \equiv 1, 3 \pmod 8"),
+    # the n-th of a sequence is no family, whatever the answer adds
+    ("2n+1", r"2n-1, n\in\mathbb{Z}"),
+    ("5n", r"\{-5k : k\in\mathbb{Z}\}"),
     # one point more or less, another value at it
     ("|x|", r"\begin{cases} x & x>0\\ -x & x<0\end{cases}"),
     ("|x|", r"\begin{cases} x & x>0\\ 1 & x=0 \\ -x & x<0\end{cases}"),

@@ -79,9 +79,17 @@ def growth(node: Node, name: str, count: int = 1) -> Node | None:
 
 
 def same_unions(gold: list[Node], answer: list[Node]) -> bool:
-    """Whether two lists of progressions, one of which is stated to be over the integers, hold the same numbers."""
+    """Whether two lists of progressions, one of which is stated to be over the integers, hold the same numbers.
+
+    Of the gold it must be stated, or show as in pi/3 + 2 pi n: 2n + 1 may be the n-th of a sequence, and an answer that
+    says "for all integers n" does not make 2n - 1 of it.
+    """
+    if not any(is_stated(node) for node in (*gold, *answer)):
+        return False
+    if not any(is_stated(node) or counter(node) for node in gold):
+        return False
     first, second = progressions(gold), progressions(answer)
-    if not first or not second or not any(is_stated(node) for node in (*gold, *answer)):
+    if not first or not second:
         return False
     period = common_period([*first, *second])
     if period is None:
