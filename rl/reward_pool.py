@@ -479,16 +479,19 @@ class Pool:
         return bool(self._waiting) or sum(bool(one.pending) for one in self._regular()) >= self.num_workers
 
     def _hold(self, worker: Worker) -> None:
+        assert worker.pid is not None
         worker.held, worker.held_at = True, time.monotonic()
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(worker.pid or 0, os.SCHED_IDLE, os.sched_param(0))
-            os.kill(worker.pid or 0, signal.SIGSTOP)
+        with contextlib.suppress(OSError):  # some systems know no such class: the signal is what counts
+            os.sched_setscheduler(worker.pid, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGSTOP)
 
     def _release(self, worker: Worker) -> None:
+        assert worker.pid is not None
         worker.held = False
         worker.count_from_now()
-        with contextlib.suppress(OSError):
-            os.kill(worker.pid or 0, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGCONT)
 
     def _hand_on(self, worker: Worker) -> None:
         """All but the first pending call go back, before all that wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import multiprocessing
 import os
@@ -359,12 +360,30 @@ def test_a_call_that_is_only_slow_is_not_starved_by_processes_that_take_all_proc
 def test_a_call_that_was_held_for_others_goes_on_when_they_are_done(user_file, group_of, monkeypatch):
     held = []
     monkeypatch.setattr(Pool, "_hold", lambda pool, worker, hold=Pool._hold: (held.append(worker), hold(pool, worker)))
-    texts = ["aa"] * 20 + ["for ever"] * 4 + ["a" * 600] + ["aa"] * 200
+    texts = ["aa"] * 20 + ["for ever"] * 4 + ["a" * 200] + ["aa"] * 200  # 0.2 s, which are there on a busy machine
     with Scorer(terms_of(user_file, "works"), workers=1, deadline_s=6.0) as scorer:
         scorer.score([group_of(*["aa"] * 20)])
         (scored,) = scorer.score([group_of(*texts)])
     assert len(held) >= 5  # those that never end, and the long one
     assert scored.states("works") == tuple("timeout" if text == "for ever" else "ok" for text in texts)
+
+
+def test_a_call_is_held_where_the_system_knows_no_idle_class(user_file, group_of, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, "there is no such class")
+
+    def hold(pool, worker, hold=Pool._hold):
+        hold(pool, worker)
+        time.sleep(0.01)
+        states.add(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0])
+
+    states = set()
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    monkeypatch.setattr(Pool, "_hold", hold)
+    with Scorer(terms_of(user_file, "works"), workers=1, deadline_s=2.0) as scorer:
+        scorer.score([group_of(*["aa"] * 20)])
+        scorer.score([group_of("for ever", "for ever", *["aa"] * 300)])
+    assert states == {"T"}  # stopped
 
 
 # What a maintainer tried
