@@ -8,7 +8,7 @@ from typing import Any
 
 from data.hub import published
 from data.problem import Problem, ask
-from data.rows import answer_field, section, shorten, text_field
+from data.rows import answer_field, shorten, text_field
 
 HUB = {2024: "HuggingFaceH4/aime_2024", 2025: "yentinglin/aime_2025"}
 NUMBER = re.compile(r"0*([0-9]{1,3})(?:\.0)?")
@@ -19,9 +19,10 @@ def aime(year: int = 2024, split: str = "train", path: str | None = None, limit:
 
     The hub calls its only split train, but nobody should train on it. Answers lose their leading zeros.
     """
-    key = f"{section('test')}.aime"
+    key = f"eval.data.aime{year % 100}"  # as recipes/eval has it
     if path is None and year not in HUB:
-        raise ValueError(f"{key}.year must be one of {', '.join(map(str, HUB))}, or give {key}.path; got {year}")
+        known = ", ".join(map(str, HUB))
+        raise ValueError(f"eval.data.<name>.year must be one of {known}, or give the path of a file; got {year}")
     rows = published(HUB.get(year, ""), split, path=path, key=key, limit=limit)
     return [
         Problem(

@@ -27,9 +27,9 @@ def deepcoder(
     tests, as they are (a list, a mapping or JSON text), and fn_name where the tests call a function. `limit` keeps the
     first rows.
     """
-    key = f"{section(split)}.deepcoder"
+    key = f"{section(split)}.{'livecodebench' if subset == 'lcbv5' else subset}"  # as recipes/ has them
     if subset not in SUBSETS:
-        raise ValueError(f"{key}.subset must be one of {', '.join(SUBSETS)}, got {subset!r}")
+        raise ValueError(f"{section(split)}.<name>.subset must be one of {', '.join(SUBSETS)}, got {subset!r}")
     rows = published("agentica-org/DeepCoder-Preview-Dataset", split, config=subset, path=path, key=key, limit=limit)
     return [
         _problem(row, where, subset, f"deepcoder/{subset}/{split}/{index:05d}")

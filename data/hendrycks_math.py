@@ -14,7 +14,7 @@ from typing import Any
 
 from data.hub import published
 from data.problem import Problem, ask
-from data.rows import answer_field, checked_limit, field, section, shorten, text_field
+from data.rows import answer_field, checked_limit, field, shorten, text_field
 
 HUB = {"train": "nlile/hendrycks-MATH-benchmark", "test": "HuggingFaceH4/MATH-500"}
 LEVEL = re.compile(r"(?:Level )?([1-5])")
@@ -29,7 +29,7 @@ def hendrycks_math(
     needed. `levels` keeps these, [3, 4, 5] for example, and then "level" is needed too (3 or "Level 3").
     `limit` keeps the first problems of those. metadata: level, subject and solution, where known.
     """
-    key = f"{section(split)}.math"
+    key = "data.train.math" if split == "train" else "eval.data.math500"  # as recipes/ has them
     if split not in HUB:
         raise ValueError(f"{key}.split must be one of {', '.join(HUB)}, got {split!r}")
     if levels is not None and not set(levels) <= {1, 2, 3, 4, 5}:

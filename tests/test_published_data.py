@@ -156,7 +156,7 @@ def test_aimes_answers_are_whole_numbers_without_leading_zeros(write):
     assert [problem.answer for problem in aime(2024, path=write(*rows))] == ["73", "204", "7", "0"]
     with pytest.raises(ValueError, match=r"line 1: 'answer' must be a whole number from 0 to 999, found '1/2'"):
         aime(2024, path=write({"problem": SUM, "answer": "1/2"}))
-    with pytest.raises(ValueError, match=r"eval\.data\.aime\.year must be one of 2024, 2025"):
+    with pytest.raises(ValueError, match=r"eval\.data\.<name>\.year must be one of 2024, 2025"):
         aime(1999)
 
 
@@ -235,12 +235,13 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, name, conten
 
 LOADERS: dict[str, tuple[Any, str]] = {
     "data.train.math": (lambda: hendrycks_math(), "nlile/hendrycks-MATH-benchmark"),
-    "eval.data.math": (lambda: hendrycks_math("test"), "HuggingFaceH4/MATH-500"),
-    "eval.data.aime": (lambda: aime(), "HuggingFaceH4/aime_2024"),
+    "eval.data.math500": (lambda: hendrycks_math("test"), "HuggingFaceH4/MATH-500"),
+    "eval.data.aime24": (lambda: aime(), "HuggingFaceH4/aime_2024"),
     "data.train.deepscaler": (lambda: deepscaler(), "agentica-org/DeepScaleR-Preview-Dataset"),
     "data.train.dapo_math": (lambda: dapo_math(), "open-r1/DAPO-Math-17k-Processed"),
     "data.train.simplerl_zoo": (lambda: simplerl_zoo(), "hkust-nlp/SimpleRL-Zoo-Data"),
-    "data.train.deepcoder": (lambda: deepcoder(), "agentica-org/DeepCoder-Preview-Dataset"),
+    "data.train.taco": (lambda: deepcoder(), "agentica-org/DeepCoder-Preview-Dataset"),
+    "eval.data.livecodebench": (lambda: deepcoder("lcbv5", "test"), "agentica-org/DeepCoder-Preview-Dataset"),
 }
 
 
