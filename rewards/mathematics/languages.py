@@ -9,7 +9,7 @@ from __future__ import annotations
 ANSWER = (  # to be followed by IS and the answer
     r"(?:respuesta|r[e\u00e9]ponse|antwort|resposta|risposta)(?: (?:final[ae]?|corr?ec?t[ae]))?|"  # es fr de pt it
     r"(?-i:[\u041e\u043e])\u0442\u0432\u0435\u0442|"  # ru
-    r"\u7b54\u6848|\u7b54\u3048|\u7b54|\ub2f5|\uc815\ub2f5"  # zh ja zh ko ko
+    r"\u7b54\u6848|\u7b54\u3048|\u6b63\u89e3|\u7b54|\ub2f5|\uc815\ub2f5"  # zh ja ja zh ko ko
 )
 IS = r"\u662f|\u4e3a|\u306f|\uc740|(?:es|est|ist|lautet)\b|[\u00e9\u00e8](?=\s)"  # zh zh ja ko, es fr de de, pt it
 COLON = r"\uff1a"  # of full width
