@@ -41,7 +41,7 @@ INVERTED = re.compile(
     r"(?ai)(?<![0-9a-z.\\{])(?<!if )(?<!if \$)(?<!whether )(?<!whether \$)\$?"
     rf"(?P<value>{NUMBER}(?: [a-z]{{1,20}})?)\$? "
     r"(?:is|as) (?:the|our|my) (?:final |correct |right )?answer\b"
-    r"(?! (?:of )?(?:my|his|her|their)\b| to (?!the|this|that|your|our)|[\s$*_)]*+\?)"  # "5 is the answer my friend gave"
+    r"(?! (?:of )?(?:my|his|her|their)\b| to (?!the|this|that|your|our)|[\s$*_)]*+\?)"  # "the answer my friend gave"
 )
 BEGINNING = re.compile(r"(?ai)(?:[\s.,;]{1,9}(?:the|so|final|my|correct|and|or|thus|hence)){1,5}\s{0,9}\Z")
 SUPPOSED = word_set("if whether unless when", languages.IF)
