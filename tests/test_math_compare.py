@@ -696,6 +696,7 @@ RIGHT = [
     (r"\frac{\pi}{4}+\frac{k\pi}{2}, k\in\mathbb{Z}", r"\frac{\pi}{4}+k\pi, \frac{3\pi}{4}+k\pi, k\in\mathbb{Z}"),
     (r"x = k\pi, k\in\mathbb{Z}", r"x=2k\pi \text{ or } x=(2k+1)\pi, k\in\mathbb{Z}"),
     (r"(-1)^k\frac{\pi}{6}+k\pi, k\in\mathbb{Z}", r"\frac{\pi}{6}+2k\pi,\frac{5\pi}{6}+2k\pi,k\in\mathbb{Z}"),
+    (r"\frac{\pi}{4}+\frac{k\pi}{2}", r"\frac{\pi}{4}+k\pi, \frac{3\pi}{4}+k\pi, k\in\mathbb{Z}"),
     (r"n\equiv 1\pmod 4", r"n \equiv 1, 5 \pmod 8"),
     (r"n\equiv 1\pmod 4", r"n=4k-3 \text{ for some integer } k"),
     (r"\{2k : k\in\mathbb{Z}\}", r"\{2n+2 : n\in\mathbb{Z}\}"),
@@ -1029,6 +1030,7 @@ WRONG = [
     # the n-th of a sequence is no family, whatever the answer adds
     ("2n+1", r"2n-1, n\in\mathbb{Z}"),
     ("5n", r"\{-5k : k\in\mathbb{Z}\}"),
+    (r"\frac{n\pi}{4}", r"-\frac{n\pi}{4}, n\in\mathbb{Z}"),
     # one point more or less, another value at it
     ("|x|", r"\begin{cases} x & x>0\\ -x & x<0\end{cases}"),
     ("|x|", r"\begin{cases} x & x>0\\ 1 & x=0 \\ -x & x<0\end{cases}"),

@@ -52,7 +52,7 @@ def counter(node: Node) -> str:
 def same_progression(gold: Node, answer: Node, stated: bool) -> bool:
     """Whether a + b n and c + d n are the same numbers over all integers n: b = d or -d, a - c a multiple of b.
 
-    Where it is not stated that n is any integer it must show: 2 pi n may be meant for one n, pi/3 + 2 pi n is not.
+    Where the gold does not state that n is any integer it must show.
     """
     if not stated and any(tree.symbols(node) != {PARAMETER} for node in (gold, answer)):
         return False
@@ -62,10 +62,19 @@ def same_progression(gold: Node, answer: Node, stated: bool) -> bool:
         return False
     if not (equal_expressions(steps[0], steps[1]) or equal_expressions(steps[0], tree.neg(steps[1]))):
         return False
-    phase = constant_value(tree.div(starting[0], steps[0]))
-    if not stated and (phase is None or abs(phase - round(phase)) < 1e-6):
+    if not stated and not shows(gold):
         return False
     return is_multiple(starting[0], starting[1], steps[0])
+
+
+def shows(node: Node) -> bool:
+    """Whether it can only be meant for all integers n: pi/3 + 2 pi n; 2 pi n may be the n-th of a sequence."""
+    name = counter(node)
+    step = growth(node, name) if name else None
+    if step is None:
+        return False
+    phase = constant_value(tree.div(tree.substitute(node, {name: tree.ZERO}), step))
+    return phase is not None and abs(phase - round(phase)) > 1e-6
 
 
 def growth(node: Node, name: str, count: int = 1) -> Node | None:
@@ -81,12 +90,12 @@ def growth(node: Node, name: str, count: int = 1) -> Node | None:
 def same_unions(gold: list[Node], answer: list[Node]) -> bool:
     """Whether two lists of progressions, one of which is stated to be over the integers, hold the same numbers.
 
-    Of the gold it must be stated, or show as in pi/3 + 2 pi n: 2n + 1 may be the n-th of a sequence, and an answer that
-    says "for all integers n" does not make 2n - 1 of it.
+    Of the gold it must be stated, or show: 2n + 1 may be the n-th of a sequence, and an answer that says "for all
+    integers n" does not make 2n - 1 of it.
     """
     if not any(is_stated(node) for node in (*gold, *answer)):
         return False
-    if not any(is_stated(node) or counter(node) for node in gold):
+    if not any(is_stated(node) or shows(node) for node in gold):
         return False
     first, second = progressions(gold), progressions(answer)
     if not first or not second:

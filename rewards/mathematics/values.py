@@ -39,7 +39,7 @@ def bare(node: Node) -> Node:
 
 def same_number(gold: Node, answer: Node) -> bool | None:
     """Two expressions; of degrees, radians and percent, the sign may be missing on one side."""
-    stated = PARAMETER in tree.symbols(gold) | tree.symbols(answer)
+    stated = PARAMETER in tree.symbols(gold)
     gold, answer = renamed(gold, answer)
     outcome = equal_expressions(gold, answer)
     if outcome or (PARAMETER in tree.symbols(gold) and same_progression(gold, answer, stated)):
