@@ -10,6 +10,8 @@ Which tokens count is the caller's to say, by a mask [T].
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -80,8 +82,8 @@ def max_load(counts: Tensor) -> float:
 
 
 def unused_fraction(counts: Tensor) -> float:
-    """Experts without a token, of all. [L, E]."""
-    return float((counts == 0).double().mean())
+    """Experts without a token, of all; NaN where there is no token. [L, E]."""
+    return float((counts == 0).double().mean()) if counts.any() else math.nan
 
 
 def router_entropy(probabilities: Tensor) -> Tensor:

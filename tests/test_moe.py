@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -151,6 +152,9 @@ def test_load_bias_entropy_and_disagreement_in_numbers():
     counts = torch.tensor([[6, 2, 0, 0], [2, 2, 2, 2]])
     assert max_load(counts) == (3 + 1) / 2
     assert unused_fraction(counts) == 2 / 8
+    nothing = torch.zeros_like(counts)  # a batch without a trained token says nothing of the experts
+    assert math.isnan(max_load(nothing))
+    assert math.isnan(unused_fraction(nothing))
     # The mean is 2: the busy expert is made less attractive, the idle ones more, those at the mean are left alone.
     assert_close(bias_step(counts, 0.1), torch.tensor([[-0.1, 0, 0.1, 0.1], [0, 0, 0, 0]], dtype=torch.float64))
     p = torch.tensor([[[0.5, 0.5, 0, 0], [1, 0, 0, 0]]])
