@@ -120,14 +120,15 @@ def contents(path: str) -> list[tuple[str, int, int]]:
 
 
 def fingerprint(path: str) -> str:
-    """Of a model directory's contents: other weights, another fingerprint, wherever it lies. A hub name's is the name.
+    """Of a model's contents: other weights, another fingerprint, wherever the directory lies. Of a hub model its name
+    and commit.
 
-    Hashes the size of each file and up to PROBES blocks spread over it. Training moves all weights: no block of theirs
-    stays as it was.
+    Hashes the size of each file and up to PROBES blocks spread over it. A training step moves some of the 32,768
+    bfloat16 weights of a block, however many it leaves where they were.
     """
     directory = Path(local_or_hub(path))
     if not directory.is_dir():
-        return path
+        return f"{path}@{getattr(AutoConfig.from_pretrained(path), '_commit_hash', None)}"
     found = hashlib.sha256()
     for file in sorted(file for file in directory.glob("*") if file.suffix in MODEL_FILES and file.is_file()):
         size = file.stat().st_size

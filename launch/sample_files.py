@@ -116,6 +116,12 @@ def done_before(directory: Path, order: Sequence[Key], outcome: str) -> list[Pas
             done += [pass_rate(scored, outcome) for scored in read_rollouts(file)]
         if [one.key for one in done[start:]] != list(order[start : len(done)]):
             raise ValueError(f"{file} holds other problems than {PASS_RATES} or the recipe: restore it")
+    for file, start in reversed(list(zip(files, starts, strict=True))):
+        if any(one.attempts for one in done[start:]):
+            break  # else its grader failed on everything, and may have been mended since
+        set_aside(directory, start, len(done), 0, read_rollouts(file))
+        file.unlink()
+        del done[start:]
     if done != lines:
         write_whole(directory / PASS_RATES, "".join(map(as_line, done)))
     return done
@@ -150,8 +156,7 @@ def add(directory: Path, start: int, groups: Sequence[ScoredGroup], outcome: str
         file.write("".join(map(as_line, new)))
         file.flush()
         os.fsync(file.fileno())
-    for waiting in waiting_files(directory, start):
-        waiting.unlink()
+    forget_scored(directory, start + len(groups))
     return new
 
 
@@ -159,25 +164,42 @@ def as_line(row: PassRate) -> str:
     return json.dumps(asdict(row)) + "\n"
 
 
-# ---------------------------------------------------------------------- sampled, and their reward failed
+# ---------------------------------------------------------------------- sampled, and not yet scored
 
 
-def set_aside(directory: Path, start: int, rank: int, groups: Sequence[ScoredGroup]) -> Path:
-    """Completions whose rewards ended the program, from the chunk at `start`."""
-    path = directory / ROLLOUTS / f"{start:06d}.broken.{rank}.jsonl"
-    write_rollouts(path, groups)
+def set_aside(directory: Path, start: int, end: int, rank: int, groups: Sequence[ScoredGroup]) -> Path:
+    """Paid-for groups of the problems from place `start` to `end`, which an error keeps out of the results."""
+    path = directory / ROLLOUTS / f"{start:06d}-{end:06d}.broken.{rank}.jsonl"
+    before = read_rollouts(path) if path.is_file() else []
+    found = {name_of(scored.group.prompt): scored for scored in [*before, *groups]}
+    write_rollouts(path, list(found.values()))
     return path
 
 
-def waiting_files(directory: Path, start: int) -> list[Path]:
-    return sorted((directory / ROLLOUTS).glob(f"{start:06d}.broken.*.jsonl"))
+def waiting_files(directory: Path) -> dict[Path, tuple[int, int]]:
+    """Each file of groups that were set aside, and the places that they are between."""
+    files = sorted((directory / ROLLOUTS).glob("*.broken.*.jsonl"))
+    spans = {file: file.name.partition(".")[0].split("-") for file in files}
+    return {file: (int(start), int(end)) for file, (start, end) in spans.items()}
 
 
 def waiting_groups(directory: Path, start: int, prompts: Sequence[Prompt]) -> list[Group | None]:
-    """Of each prompt: its group that was set aside, paid for and only to be scored again."""
-    found = [scored.group for file in waiting_files(directory, start) for scored in read_rollouts(file)]
-    groups = {(key_of(group.prompt), group.prompt.index): group for group in found}
-    return [groups.get((key_of(prompt), prompt.index)) for prompt in prompts]
+    """Of each prompt, the first of which is at place `start` or behind it: its group that was set aside, if there is
+    one. It needs no sampling any more, only its rewards."""
+    files = [file for file, (_, end) in waiting_files(directory).items() if end > start]
+    groups = {name_of(scored.group.prompt): scored.group for file in files for scored in read_rollouts(file)}
+    return [groups.get(name_of(prompt)) for prompt in prompts]
+
+
+def forget_scored(directory: Path, done: int) -> None:
+    """Deletes what was set aside, where all of it is before place `done`."""
+    for file, (_, end) in waiting_files(directory).items():
+        if end <= done:
+            file.unlink()
+
+
+def name_of(prompt: Prompt) -> tuple[str, str, int]:
+    return *key_of(prompt), prompt.index
 
 
 def key_of(prompt: Prompt) -> Key:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,10 @@ from launch.sample_report import report
 from launch.whole_files import naming
 from rl import distributed
 from rl.binding import build
-from rl.collect import collect, shares
+from rl.collect import shares
 from rl.config import SampleRun, typed
 from rl.console import duration
-from rl.experience import Prompt, SamplingParams, ScoredGroup
+from rl.experience import Group, Prompt, SamplingParams, ScoredGroup
 from rl.policy import load_model, named_tensors
 from rl.rollout import ProvesWeights, RolloutEngine
 from rl.scoring import RewardBroken, Scorer, reward_terms
@@ -80,8 +80,9 @@ def run_samples(composed: DictConfig, default: Path) -> None:
         with distributed.together():
             scorer = stack.enter_context(Scorer(terms, **vars(config.scoring)))
             scorer.check(prompts[0])
-            lineage = lineage_of(config, path, params, prompts)
+            lineage: dict[str, Any] = {}
             if distributed.rank() == 0:  # the others come when it may already have been written to
+                lineage = lineage_of(config, path, params, prompts)
                 check_lineage(directory, lineage)
             stack.enter_context(prepared(directory, resolved, "sample.dir"))
         task = Task(
@@ -167,7 +168,7 @@ def lineage_of(config: SampleRun, path: str, params: SamplingParams, prompts: Se
     return {
         "problems": config.sample.problems,
         "prompts": digest_of(prompts),
-        "model": {"path": config.model.path, "weights": models.fingerprint(path), "dtype": config.model.dtype},
+        "model": {"weights": models.fingerprint(path), "dtype": config.model.dtype},
         "rollout": config.rollout.get("_target_"),
         "sampling": asdict(params),
         "seed": seed_of(config),
@@ -215,8 +216,14 @@ def go(
             if stopping.asked():
                 return False
             chunk = task.prompts[done : min(goal, done + task.per_write)]
-            with distributed.together():
-                own = sampled(task, done, chunk, rollout, scorer)
+            own: list[ScoredGroup] = []
+            try:
+                with distributed.together():
+                    own = sampled(task, done, chunk, rollout, scorer)
+            except distributed.FailedTogether:
+                if own:  # another rank's error
+                    set_aside(task.directory, done, done + len(chunk), distributed.rank(), own)
+                raise
             everyone = distributed.gather(own)
             with distributed.together():
                 if distributed.rank() == 0:
@@ -234,18 +241,25 @@ def go(
 def sampled(
     task: Task, start: int, chunk: Sequence[Prompt], rollout: RolloutEngine, scorer: Scorer
 ) -> list[ScoredGroup]:
-    """This rank's share of a chunk, in order. What a broken reward leaves behind is set aside and only scored later."""
+    """This rank's share of a chunk, in order."""
     places = shares([1] * len(chunk), distributed.world_size())[distributed.rank()]
     prompts = [chunk[place] for place in places]
     waiting = waiting_groups(task.directory, start, prompts)
     fresh = [prompt for prompt, group in zip(prompts, waiting, strict=True) if group is None]
+    new: Iterator[Group] = iter(())
+    if fresh:
+        with rollout.awake():
+            new = iter(
+                rollout.generate(
+                    fresh, task.params, task.seed, finished=lambda i, _, done: scorer.begin(fresh[i], done)
+                )
+            )
+    groups = [next(new) if group is None else group for group in waiting]
     try:
-        new = iter(collect(fresh, rollout, scorer, task.params, seed=task.seed, time=lambda phase: nullcontext()))
-        old = iter(scorer.score([group for group in waiting if group is not None], continued=True))
+        return scorer.score(groups)
     except RewardBroken as error:
-        file = set_aside(task.directory, start, distributed.rank(), error.scored)
+        file = set_aside(task.directory, start, start + len(chunk), distributed.rank(), error.scored)
         raise RewardBroken(f"{error}; the completions are in {file}, the same command scores them again") from error
-    return [next(new) if group is None else next(old) for group in waiting]
 
 
 def sampler(config: SampleRun, path: str, builder: PromptBuilder) -> RolloutEngine:

@@ -34,6 +34,7 @@ from launch.sample_report import histogram, ranges, report
 from rl.config import CollectConfig, compose_recipe, typed
 from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup
 from rl.record import read_rollouts
+from rl.rollout.native import NativeRollout
 from rl.rollout.replay import ReplayRollout
 from rl.selection import Position, Selection
 
@@ -170,6 +171,31 @@ def test_asked_to_stop_it_writes_down_what_is_under_way_and_a_higher_limit_goes_
         main([*RECIPE, "sample.dir=asked", "sample.limit=8"])
         assert "4 problems x 4 completions, after 4 problems that are done" in capsys.readouterr().out
     assert rates(work / "asked") == rates(work / "whole")[:8]
+
+
+def test_after_a_broken_reward_is_mended_nothing_is_sampled_again(work, cache, monkeypatch):
+    broken = [*RECIPE, "+rewards.mended.fn=mended.py:lucky", "collect.outcome=mended", "sample.dir=mended"]
+    right = "def lucky(problem, completion):\n    return 1.0\n"
+    (work / "mended.py").write_text(right.replace("return 1.0", "return 1.0 if 'boxed' in completion.text else 1 / 0"))
+    with place(work, cache), pytest.raises(Exception, match=r"(?s)reward mended failed .*scores them again"):
+        main(broken)
+    assert [file.name for file in recorded(work / "mended")] == ["000000.jsonl"]  # it takes two chunks to be sure
+    (work / "mended.py").write_text(right)
+    with place(work, cache), monkeypatch.context() as patch:
+        patch.setattr(NativeRollout, "generate", None)
+        main([*broken, "sample.limit=8"])
+    assert [row["pass_rate"] for row in rates(work / "mended")] == [1.0] * 8
+    assert list(map(tokens, groups(work / "mended"))) == list(map(tokens, groups(work / "whole")[:8]))
+    assert len(list((work / "mended" / "rollouts").iterdir())) == 2
+
+
+def test_a_model_is_known_by_its_weights_wherever_it_lies(tmp_path):
+    for name, weights in (("one", bytes(1 << 20)), ("moved", bytes(1 << 20)), ("other", bytes((1 << 20) - 1) + b"x")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        (tmp_path / name / "README.md").write_text(name)
+    one, moved, other = (models.fingerprint(str(tmp_path / name)) for name in ("one", "moved", "other"))
+    assert one == moved != other
 
 
 def test_problems_of_the_evaluation_are_sampled_as_it_samples_them(work, cache):
@@ -340,12 +366,17 @@ def test_rollouts_that_are_gone_or_belong_elsewhere_are_named(begun):
 def test_completions_whose_reward_broke_are_only_scored_again(begun, problem):
     directory, _, _ = begun
     paid = scored(6, [float("nan")], problem, failed=True)
-    set_aside(directory, 6, 1, [paid])
+    set_aside(directory, 6, 8, 1, [paid])
+    also = scored(7, [float("nan")], problem, failed=True)
+    set_aside(directory, 6, 8, 1, [also])  # at another attempt, on other ranks: nothing is overwritten
     assert len(recorded(directory)) == 3  # not taken for done
     other = replace(paid.group.prompt, index=99)
-    assert waiting_groups(directory, 6, [other, paid.group.prompt]) == [None, paid.group]
+    prompts = [also.group.prompt, other, paid.group.prompt]
+    assert waiting_groups(directory, 6, prompts) == [also.group, None, paid.group]
     add(directory, 6, [scored(6, [1.0], problem)], "lucky")
-    assert waiting_files(directory, 6) == []
+    assert waiting_groups(directory, 7, prompts[:1]) == [also.group]  # smaller chunks than before
+    add(directory, 7, [scored(7, [1.0], problem)], "lucky")
+    assert waiting_files(directory) == {}
 
 
 def rate_of(right: int, attempts: int, source: str = "sums") -> PassRate:
