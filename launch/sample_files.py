@@ -71,7 +71,7 @@ def check_lineage(directory: Path, lineage: Mapping[str, Any]) -> None:
     """ValueError for a directory that holds something else, or was begun under another lineage."""
     file = directory / LINEAGE
     if not file.is_file():
-        if directory.exists() and (not directory.is_dir() or any(one.name != ".lock" for one in directory.iterdir())):
+        if directory.exists() and (not directory.is_dir() or any(map(_matters, directory.iterdir()))):
             raise ValueError(f"sample.dir={directory} already exists and holds no samples: name another directory")
         return
     try:
@@ -87,6 +87,11 @@ def check_lineage(directory: Path, lineage: Mapping[str, Any]) -> None:
             + "\nTake these as they were, or another sample.dir. Rewards alone: launch/rescore.py scores what is there "
             "under others"
         )
+
+
+def _matters(file: Path) -> bool:
+    """Not so what a program writes before its lineage, and leaves there if it is killed in between."""
+    return not file.name.startswith(".") and file.name != "config.yaml"
 
 
 def write_lineage(directory: Path, lineage: Mapping[str, Any]) -> None:

@@ -75,14 +75,13 @@ def run_samples(composed: DictConfig, default: Path) -> None:
         base = models.base_model(config)
         models.check_length(config, base)
         prompts, builder = all_prompts(config, base)
-    path = models.starting_model(config, base, builder.tokenizer, builder)
     with ExitStack() as stack:
         with distributed.together():
             scorer = stack.enter_context(Scorer(terms, **vars(config.scoring)))
             scorer.check(prompts[0])
             lineage: dict[str, Any] = {}
             if distributed.rank() == 0:  # the others come when it may already have been written to
-                lineage = lineage_of(config, path, params, prompts)
+                lineage = lineage_of(config, base, params, prompts)
                 check_lineage(directory, lineage)
             stack.enter_context(prepared(directory, resolved, "sample.dir"))
         task = Task(
@@ -99,7 +98,7 @@ def run_samples(composed: DictConfig, default: Path) -> None:
                 write_lineage(directory, lineage)
                 rates = done_before(directory, [key_of(prompt) for prompt in prompts], task.outcome)
         goal = min(len(prompts), config.sample.limit or len(prompts))
-        if go(config, path, task, rates, goal, scorer, builder):
+        if go(config, base, task, rates, goal, scorer, builder):
             close(directory, rates)
         else:
             say(f"stopped after {distributed.gather(len(rates))[0]:,} problems; the same command goes on")
@@ -163,12 +162,13 @@ def check_unique(problems: Sequence[Problem], key: str) -> None:
         seen.add(name)
 
 
-def lineage_of(config: SampleRun, path: str, params: SamplingParams, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def lineage_of(config: SampleRun, base: str, params: SamplingParams, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """All that decides what is sampled and what it is worth. The code of rewards is not in it."""
     return {
         "problems": config.sample.problems,
         "prompts": digest_of(prompts),
-        "model": {"weights": models.fingerprint(path), "dtype": config.model.dtype},
+        "model": {"weights": models.fingerprint(base), "dtype": config.model.dtype},
+        "cold_start": asdict(config.cold_start) if config.cold_start.steps else None,
         "rollout": config.rollout.get("_target_"),
         "sampling": asdict(params),
         "seed": seed_of(config),
@@ -193,7 +193,7 @@ def digest_of(prompts: Sequence[Prompt]) -> str:
 
 def go(
     config: SampleRun,
-    path: str,
+    base: str,
     task: Task,
     rates: list[PassRate],
     goal: int,
@@ -209,7 +209,7 @@ def go(
         f"{goal - done:,} problems x {task.params.completions} completions"
         + (f", after {done:,} problems that are done" if done else "")
     )
-    rollout = sampler(config, path, builder)
+    rollout = sampler(config, models.starting_model(config, base, builder.tokenizer, builder), builder)
     started_s, tokens = time.monotonic(), 0
     with Progress("problems", goal) as progress, StopSignals(say_stopping) as stopping:
         while done < goal:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from launch import models
 from launch.run import known_before, read_inputs
@@ -23,6 +24,7 @@ from launch.sample import main
 from launch.sample_files import (
     PassRate,
     add,
+    check_lineage,
     done_before,
     pass_rate,
     recorded,
@@ -37,6 +39,7 @@ from rl.record import read_rollouts
 from rl.rollout.native import NativeRollout
 from rl.rollout.replay import ReplayRollout
 from rl.selection import Position, Selection
+from rl.trainer import EVAL_SEED
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of a model that knows nothing, one completion in three is "right".
@@ -198,13 +201,17 @@ def test_a_model_is_known_by_its_weights_wherever_it_lies(tmp_path):
     assert one == moved != other
 
 
-def test_problems_of_the_evaluation_are_sampled_as_it_samples_them(work, cache):
+def test_completions_are_those_that_the_first_policy_of_a_run_samples_and_is_evaluated_by(work, cache):
+    config = config_of("eval.sampling.completions=2")
     with place(work, cache):
-        main([*RECIPE, "sample.dir=held_out", "sample.problems=eval", "sample.completions=2"])
-    found = groups(work / "held_out")
-    assert [scored.group.prompt.index for scored in found] == [0, 1, 2]
-    assert {len(scored.rewards) for scored in found} == {2}
-    assert all(scored.group.prompt.problem.id.startswith("arithmetic/test") for scored in found)
+        main([*RECIPE, "sample.dir=held_out", "sample.problems=eval", "eval.sampling.completions=2"])
+        base = models.base_model(config)
+        inputs = read_inputs(config, base)
+        engine = NativeRollout(base, inputs.tokenizer, "float32", torch.device("cpu"))
+    trained = engine.generate(inputs.stream.at(0), config.params, config.seed)
+    assert [scored.group for scored in groups(work / "whole")[:4]] == trained
+    evaluated = engine.generate(inputs.held_out["arithmetic"], config.eval_params, config.seed + EVAL_SEED)
+    assert [scored.group for scored in groups(work / "held_out")] == evaluated
 
 
 # ---------------------------------------------------------------------- what a run does with it
@@ -268,6 +275,7 @@ def test_a_range_that_leaves_nothing_is_refused(work):
         (["seed=1"], r"begun under other settings:\n.*\n  prompts: .* now\n  seed: 0 then, 1 now"),
         (["sample.seed=1"], r"other settings:\n  seed: 0 then, 1 now\nTake these as they were, or another sample\.dir"),
         (["sample.completions=8"], r"sampling\.completions: 4 then, 8 now"),
+        (["cold_start.steps=900"], r"cold_start: None then, "),
         (["sampling.max_tokens=11"], r"sampling\.max_tokens: 12 then, 11 now"),
         (["rewards.math_answer.weight=2"], r"rewards\.math_answer\.weight: 1\.0 then, 2 now\n.*rescore\.py"),
         (["collect.outcome=math_answer"], r"outcome: lucky then, math_answer now"),
@@ -291,6 +299,8 @@ def test_another_lineage_does_not_go_on_in_the_same_directory(work, cache, overr
         (["sample.problems=test"], r"sample\.problems must be one of train, eval, got 'test'"),
         (["--resume"], r"--resume is not an option"),
         (["sample.dir=."], r"sample\.dir=\. already exists and holds no samples"),
+        (["sample.dir=.", "cold_start.steps=900"], r"sample\.dir=\. already exists and holds no samples"),
+        (["sample.dir=/proc/x"], r"sample\.dir=/proc/x cannot be written: "),
         (["sample.dir=mine.py"], r"sample\.dir=mine\.py already exists and holds no samples"),
         (["sample.problems=eval", "~eval.data.arithmetic"], r"eval\.data, which names no data set"),
         (["sample.problems=eval", "eval.sampling.temperature=0"], r"eval\.sampling\.temperature=0 makes all 4 .*equal"),
@@ -321,6 +331,15 @@ def scored(number: int, values: list[float], problem, *, failed: bool = False) -
     completions = tuple(Completion("4", [1], [-0.5], "length" if i else "stop", 0) for i in range(len(values)))
     failures = (Failure("lucky", len(values) - 1, "error", "it raised"),) if failed else ()
     return ScoredGroup(Group(prompt, completions), tuple(values), {"lucky": tuple(values)}, failures)
+
+
+def test_a_directory_of_a_program_that_was_killed_before_its_first_word_is_free(tmp_path):
+    for name in (".lock", "config.yaml", ".lineage.json.17.tmp"):
+        (tmp_path / name).write_text("")
+    check_lineage(tmp_path, {"seed": 0})
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"already exists and holds no samples"):
+        check_lineage(tmp_path, {"seed": 0})
 
 
 @pytest.fixture
