@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from standin import StandIn
 
 from launch import models
 from launch.run import known_before, read_inputs
@@ -35,10 +36,12 @@ from launch.sample_files import (
 from launch.sample_report import histogram, ranges, report
 from rl.config import CollectConfig, compose_recipe, typed
 from rl.experience import Completion, Failure, Group, Prompt, ScoredGroup
+from rl.policy import load_model
 from rl.record import read_rollouts
 from rl.rollout.native import NativeRollout
 from rl.rollout.replay import ReplayRollout
 from rl.selection import Position, Selection
+from rl.tiny import build_tiny_model
 from rl.trainer import EVAL_SEED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,6 +215,26 @@ def test_completions_are_those_that_the_first_policy_of_a_run_samples_and_is_eva
     assert [scored.group for scored in groups(work / "whole")[:4]] == trained
     evaluated = engine.generate(inputs.held_out["arithmetic"], config.eval_params, config.seed + EVAL_SEED)
     assert [scored.group for scored in groups(work / "held_out")] == evaluated
+
+
+def test_a_server_is_given_the_weights_and_must_show_them(work, cache):
+    """One that was started with a model of the same shape and other weights, and with one that keeps its own."""
+    with place(work, cache):
+        base = models.base_model(config_of())
+        other = build_tiny_model(work / "other", seed=1, hidden=32, layers=1, heads=2, kv_heads=1, intermediate=64)
+    server = StandIn(str(other))
+    over_http = [*RECIPE, "rollout=server", f"rollout.urls=[{server.url}]", f"model.path={base}", "sample.limit=4"]
+    try:
+        with place(work, cache):
+            main([*over_http, "sample.dir=served"])
+            assert len(server.received) == 1
+            assert [row["completions"] for row in rates(work / "served")] == [4] * 4
+            server.forgets, server.model = True, load_model(str(other), "float32")
+            with pytest.raises(Exception, match=r"does not compute with the weights of policy step 0"):
+                main([*over_http, "sample.dir=forgotten"])
+        assert recorded(work / "forgotten") == []
+    finally:
+        server.stop()
 
 
 # ---------------------------------------------------------------------- what a run does with it
