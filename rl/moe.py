@@ -10,8 +10,6 @@ Which tokens count is the caller's to say, by a mask [T].
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -83,7 +81,7 @@ def max_load(counts: Tensor) -> float:
 
 def unused_fraction(counts: Tensor) -> float:
     """Experts without a token, of all; NaN where there is no token. [L, E]."""
-    return float((counts == 0).double().mean()) if counts.any() else math.nan
+    return float((counts == 0).double().mean()) if counts.any() else float("nan")
 
 
 def router_entropy(probabilities: Tensor) -> Tensor:
