@@ -21,7 +21,6 @@ from standin import StandIn
 
 from launch import models
 from launch.run import known_before, read_inputs
-from launch.sample import main
 from launch.sample_files import (
     PassRate,
     add,
@@ -53,6 +52,10 @@ RECIPE = (
     "sampling.completions=4", "sampling.max_tokens=12", "eval.data.arithmetic.size=3", "eval.sampling.max_tokens=12",
     "+rewards.lucky.fn=mine.py:lucky", "collect.outcome=lucky",
 )  # fmt: skip
+
+with pytest.MonkeyPatch.context() as kept:  # a launch script puts the root in place of the first entry
+    kept.setattr(sys, "path", list(sys.path))
+    from launch.sample import main
 
 
 @contextlib.contextmanager
