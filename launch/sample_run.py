@@ -41,7 +41,7 @@ from rl.collect import shares
 from rl.config import SampleRun, typed
 from rl.console import duration
 from rl.experience import Group, Prompt, SamplingParams, ScoredGroup
-from rl.policy import load_model, named_tensors
+from rl.policy import Policy, load_model, named_tensors, probe_logprobs
 from rl.rollout import ProvesWeights, RolloutEngine
 from rl.scoring import RewardBroken, Scorer, reward_terms
 from rl.stopping import StopSignals
@@ -270,21 +270,14 @@ def sampler(config: SampleRun, path: str, builder: PromptBuilder) -> RolloutEngi
         record_routing=False,
     )  # fmt: skip
     if isinstance(rollout, ProvesWeights):  # it samples from a copy that it cannot see: of these weights?
-        model = load_model(path, config.model.dtype).eval()
+        policy = Policy(load_model(path, config.model.dtype), temperature=1.0).eval()
         with distributed.together():
-            rollout.load_weights(named_tensors(model), policy_step=0)
-        expected = logprobs_of(model, rollout.probe_ids)
+            rollout.load_weights(named_tensors(policy.model), policy_step=0)
+        with torch.no_grad():
+            expected = probe_logprobs(policy, rollout.probe_ids, "cpu")
         with distributed.together():
             rollout.check_weights(expected, config.model.dtype)
     return rollout
-
-
-@torch.no_grad()
-def logprobs_of(model: torch.nn.Module, token_ids: Sequence[int]) -> list[float]:
-    """Of T tokens at temperature 1: [T - 1], nats."""
-    ids = torch.tensor([list(token_ids)])
-    logits = model(input_ids=ids).logits[0, :-1].float()
-    return logits.log_softmax(dim=-1).gather(-1, ids[0, 1:, None]).squeeze(-1).tolist()
 
 
 # ---------------------------------------------------------------------- what a person sees

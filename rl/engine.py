@@ -26,12 +26,12 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from rl import distributed
 from rl.algorithms import Algorithm, ControlsEntropy, EntropyControl, LossInputs, NeedsEntropy, ReportsTokens
 from rl.balance import Balance
-from rl.batch import MicroBatch, micro_batch, padding_fraction, trajectory
+from rl.batch import MicroBatch, padding_fraction
 from rl.config import MoEConfig, OptimizerConfig
 from rl.kl import k3
 from rl.losses import clipped_high, clipped_low, importance_ratio
 from rl.metrics import Tally
-from rl.policy import Policy, TokenScores, is_packed, named_tensors, places, unwrapped
+from rl.policy import Policy, TokenScores, is_packed, named_tensors, places, probe_logprobs, unwrapped
 
 ZERO_STAGE = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero3_offload": 3}
 
@@ -143,15 +143,9 @@ class PolicyEngine:
 
     @torch.no_grad()
     def probe(self, token_ids: Sequence[int]) -> list[float]:
-        """Log-probabilities of T tokens under the current weights, at temperature 1: [T - 1] float32, nats.
-
-        What a sampler that holds the same weights must give for the same tokens. Equal on all ranks.
-        """
-        item = trajectory(token_ids[:1], token_ids[1:], [0.0] * (len(token_ids) - 1), 0.0)
-        batch = micro_batch([item], [0.0]).to(self.device)
+        """Under the current weights, see rl/policy.py:probe_logprobs. Equal on all ranks."""
         with self._autocast():
-            logprobs, _, _ = self.policy(batch, temperature=1.0)
-        return logprobs[batch.loss_mask].tolist()
+            return probe_logprobs(self.policy, token_ids, self.device)
 
     def update(self, micro_batches: Sequence[MicroBatch], algorithm: Algorithm, *, is_scored: bool = False) -> Tally:
         """One optimizer step on all micro-batches. Gives this rank's share of the metrics.

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from rl import distributed
 from rl.attention import PACKED, can_share_prompts, layout, padded_tokens, share_prompts
-from rl.batch import MicroBatch
+from rl.batch import MicroBatch, micro_batch, trajectory
 from rl.head import FusedHead, LossOf, chunk_tokens, wide_dtype
 from rl.norms import use_fused_norms
 from rl.routers import Routers
@@ -166,6 +166,17 @@ class Policy(nn.Module):
         )  # fmt: skip
         zeros = logprobs.new_zeros(len(batch.token_ids))
         return zeros.index_put((chosen,), logprobs), zeros.index_put((chosen,), entropy), loss
+
+
+def probe_logprobs(policy: nn.Module, token_ids: Sequence[int], device: torch.device | str) -> list[float]:
+    """Of T tokens at temperature 1: [T - 1] float32, nats. policy: a Policy, or what an engine made of one.
+
+    What a sampler that holds the same weights must give for the same tokens.
+    """
+    item = trajectory(token_ids[:1], token_ids[1:], [0.0] * (len(token_ids) - 1), 0.0)
+    batch = micro_batch([item], [0.0]).to(device)
+    logprobs, _, _ = policy(batch, temperature=1.0)
+    return logprobs[batch.loss_mask].tolist()
 
 
 def token_logprobs(
