@@ -69,7 +69,7 @@ def check_experts(config: TrainConfig, base: str) -> None:
     if family in MOE_FAMILIES and config.model.lora.rank and config.model.lora.targets == "all-linear":
         raise ValueError(
             f"model.lora.targets=all-linear: of a {family}, peft would adapt the weights of its experts too, which "
-            "cannot be merged here for the sampler. Name a module, for example model.lora.targets=o_proj"
+            "cannot be merged here for the sampler. Name modules, for example model.lora.targets=o_proj"
         )
     if moe == MoEConfig():
         return
@@ -197,8 +197,10 @@ def with_lora(model: Any, lora: LoraConfig) -> nn.Module:
     from peft import TaskType, get_peft_model
 
     model.enable_input_require_grads()
+    # A list of names: peft takes a string, but for its word, as a pattern that the whole path of a module must match.
+    targets = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
     settings = PeftLora(
-        r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets, lora_dropout=0.0, task_type=TaskType.CAUSAL_LM
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0, task_type=TaskType.CAUSAL_LM
     )
     try:
         return get_peft_model(model, settings)

@@ -45,7 +45,7 @@ class LoraConfig:
 
     rank: int = 0
     alpha: int = 32  # the adapters' output is scaled by alpha / rank
-    targets: str = "all-linear"  # a module name, or peft's word for every linear layer but the head
+    targets: str = "all-linear"  # names such as q_proj,v_proj, or peft's word for every linear layer but the head
 
     def __post_init__(self) -> None:
         at_least("model.lora", self, rank=0, alpha=1)

@@ -22,12 +22,12 @@ from update_on_ranks import ALGORITHMS, build_engine
 from update_on_ranks import trajectories as made
 
 from data.problem import Problem, ask
-from launch.models import check_experts
+from launch.models import check_experts, with_lora
 from rl.algorithms import Normalization
 from rl.algorithms.grpo import GRPO
 from rl.algorithms.gspo import GSPO
 from rl.batch import MicroBatch, Trajectory, build_micro_batches, micro_batch, trajectory
-from rl.config import BatchConfig, MoEConfig, OptimizerConfig, compose_recipe, typed
+from rl.config import BatchConfig, LoraConfig, MoEConfig, OptimizerConfig, compose_recipe, typed
 from rl.engine import PolicyEngine
 from rl.experience import NOT_RECORDED, Completion, Group, Prompt, Routing, SamplingParams, ScoredGroup
 from rl.moe import (
@@ -41,7 +41,7 @@ from rl.moe import (
     sequence_balance_loss,
     unused_fraction,
 )
-from rl.policy import Policy, is_packed, load_model, load_tokenizer
+from rl.policy import Policy, is_packed, load_model, load_tokenizer, named_tensors
 from rl.record import read_rollouts, write_rollouts
 from rl.rollout.hf import HFRollout
 from rl.rollout.native import NativeRollout
@@ -507,6 +507,21 @@ def test_the_old_routing_is_replayed_in_every_update_of_the_batch(path, algorith
             assert all(torch.equal(batch.experts, passes[0].experts) for batch in passes)
             assert torch.equal(chosen(Policy(load_model(path, "float32"), 1.0), passes[0]).short(), passes[0].experts)
             assert metrics["moe/routing_disagreement"] > 0.02
+
+
+@pytest.mark.parametrize(("family", "query"), [("qwen3_moe", "q_proj"), ("deepseek_v3", "q_a_proj")])
+def test_lora_on_modules_by_name_is_merged_for_the_sampler(family, query, models):
+    path = models[family]
+    plain = dict(named_tensors(load_model(path, "float32")))
+    adapted = with_lora(load_model(path, "float32"), LoraConfig(rank=2, targets=f"o_proj,{query}"))
+    engine = PolicyEngine(adapted, engine="ddp", optimizer=OptimizerConfig(), steps=1)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.fill_(0.1)
+    merged = {name: tensor.clone() for name, tensor in engine.weights()}
+    assert merged.keys() == plain.keys()
+    changed = {name.split(".")[-2] for name in plain if not torch.equal(merged[name], plain[name])}
+    assert changed == {"o_proj", query}
 
 
 # ---------------------------------------------------------------------- recipes
