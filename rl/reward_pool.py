@@ -80,6 +80,7 @@ class Pool:
         self._passed_by_at = -OVERBOOKED_FOR_S  # the last time
         self._num_passed_by = 0
         self._patience = Patience()
+        self._released_at = -LOOK_EVERY_S  # the last of those that were held
         self._thread = threading.Thread(target=self._mind, name="reward-pool", daemon=True)
         self._thread.start()
 
@@ -471,7 +472,8 @@ class Pool:
             worker.charged_s += takes_s[worker]
             self._patience.spend(takes_s.pop(worker))
             self._hold(worker)
-        if held and sum(takes_s.values()) + SLICE_S < self._patience.left_s:
+        has_run = time.monotonic() > self._released_at + LOOK_EVERY_S  # so that what it takes is seen
+        if held and has_run and sum(takes_s.values()) + SLICE_S < self._patience.left_s:
             self._release(held[0])
 
     def _all_are_busy(self) -> bool:
@@ -488,7 +490,7 @@ class Pool:
 
     def _release(self, worker: Worker) -> None:
         assert worker.pid is not None
-        worker.held = False
+        worker.held, self._released_at = False, time.monotonic()
         worker.count_from_now()
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGCONT)

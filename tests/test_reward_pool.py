@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import math
 import multiprocessing
 import os
@@ -366,6 +367,22 @@ def test_a_call_that_was_held_for_others_goes_on_when_they_are_done(user_file, g
         (scored,) = scorer.score([group_of(*texts)])
     assert len(held) >= 4  # those that never end, and mostly the long one
     assert scored.states("works") == tuple("timeout" if text == "for ever" else "ok" for text in texts)
+
+
+def test_calls_that_are_held_go_on_one_after_the_other(user_file, group_of, monkeypatch):
+    released = []
+
+    def release(pool, worker, release=Pool._release):
+        if pool._all_are_busy():
+            released.append(time.monotonic())
+        release(pool, worker)
+
+    monkeypatch.setattr(Pool, "_release", release)
+    with Scorer(terms_of(user_file, "works"), workers=1, deadline_s=5.0) as scorer:
+        scorer.score([group_of(*["aa"] * 20)])
+        scorer.score([group_of(*["for ever"] * 6, *["aa"] * 1000)])
+    assert len(released) >= 2
+    assert all(later - earlier > 0.019 for earlier, later in itertools.pairwise(released))
 
 
 def test_a_call_is_held_where_the_system_knows_no_idle_class(user_file, group_of, monkeypatch):
