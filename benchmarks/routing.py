@@ -42,18 +42,20 @@ def main() -> None:
     parser.add_argument("--completions", type=int, default=16, help=f"of each of {len(QUESTIONS)} prompts")
     parser.add_argument("--seed", type=int, default=3, help="of the draws")
     options = parser.parse_args()
-    rows = []
+    rows, ratios = [], {}
     for sampler in SAMPLERS:
         for family in FAMILIES:
             with tempfile.TemporaryDirectory() as directory:
                 path = str(build_tiny_moe(directory, family=family, **SHAPE))
-                rows.append({"sampler": sampler, "family": family, **measured(path, sampler, options)})
+                row, ratios[f"{family}, {sampler}"] = measured(path, sampler, options)
+                rows.append({"sampler": sampler, "family": family, **row})
     print(f"{machine.describe()}\n")
-    print(machine.table(rows))
+    machine.print_table(rows)
+    machine.print_json(ratios)
 
 
-def measured(path: str, sampler: str, options: argparse.Namespace) -> dict[str, str]:
-    """One line of the table; -> stands between the trainer's own experts and the sampler's."""
+def measured(path: str, sampler: str, options: argparse.Namespace) -> tuple[dict[str, str], float]:
+    """One line of the table, and the ratio of the KL; -> stands between the trainer's own experts and the sampler's."""
     groups = sampled(path, sampler, options)
     policy = Policy(load_model(path, "float32"), temperature=1.0).eval()
     items = [
@@ -73,11 +75,12 @@ def measured(path: str, sampler: str, options: argparse.Namespace) -> dict[str, 
         off = logprobs - batch.rollout_logprobs[trained]
         found.append((float(k3(batch.rollout_logprobs[trained], logprobs).mean()), off.abs(), routes))
     (kl, differences, _), (kl_replayed, differences_replayed, routes) = found
-    return {
+    row = {
         "KL, nats": f"{kl:.1e} -> {kl_replayed:.1e}",
         "mean and largest difference of a log-probability": f"{both(differences)} -> {both(differences_replayed)}",
         "routing disagreement": f"{float(disagreement(routes.own, routes.experts)[trained].mean()):.1%}",
     }
+    return row, kl_replayed / kl
 
 
 def both(differences: Tensor) -> str:

@@ -40,6 +40,12 @@ def test_log_probabilities_beside_all_logits_at_once():
     assert ratios["49152/time"] > 0
 
 
+def test_routing_replayed_beside_routing_left_alone():
+    ratios = last_line("benchmarks/routing.py", "--completions", "4")
+    assert len(ratios) == 4
+    assert all(ratio < 0.5 for ratio in ratios.values())
+
+
 @pytest.mark.slow
 def test_scoring_with_hangs_beside_scoring_without():
     found = last_line("benchmarks/scoring.py", "--quick")
