@@ -21,6 +21,7 @@ import pytest
 from data.problem import Problem, ask
 from rl.experience import Group
 from rl.reward_pool import Pool
+from rl.reward_tasks import PASS_BY_AFTER_S, Typical
 from rl.scoring import RewardBroken, Scorer, reward_terms
 
 USER_FILE = """
@@ -367,6 +368,15 @@ def test_a_call_that_was_held_for_others_goes_on_when_they_are_done(user_file, g
         (scored,) = scorer.score([group_of(*texts)])
     assert len(held) >= 4  # those that never end, and mostly the long one
     assert scored.states("works") == tuple("timeout" if text == "for ever" else "ok" for text in texts)
+
+
+def test_a_term_computes_also_where_some_of_its_calls_had_to_wait_for_a_processor():
+    computing, sleeping = Typical(), Typical()
+    for place in range(100):
+        computing.add(0.03 if place % 10 == 0 else 0.0102, 0.01)
+        sleeping.add(0.1, 0.001)
+    assert computing.pass_by_after_s == PASS_BY_AFTER_S
+    assert sleeping.pass_by_after_s == pytest.approx(0.15)
 
 
 def test_calls_that_are_held_go_on_one_after_the_other(user_file, group_of, monkeypatch):
